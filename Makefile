@@ -1,0 +1,39 @@
+# Every target works on a fresh clone: the environment lives in .venv/ and is (re)built when what it depends on changes.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test install bench stress papers clean
+
+demo: $(READY)
+	$(BIN)/airsim sweep scenarios/quickstart-sweep.yaml --workers 2
+	$(BIN)/airsim plot runs/quickstart-sweep
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist worksteal -m "not benchmark and not stress"
+
+bench: $(READY)
+	$(BIN)/pytest -m benchmark -s tests/benchmarks
+
+stress: $(READY)
+	$(BIN)/pytest -m stress -s
+
+papers: $(READY)
+	$(BIN)/airsim sweep scenarios/snr-devices.yaml --workers 2
+	$(BIN)/airsim plot runs/snr-devices
+
+install: $(READY)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "airsim needs Python 3.11 to 3.13, but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf .venv runs build dist *.egg-info

@@ -1,0 +1,5 @@
+"""`python -m airsim` is the command `airsim`."""
+
+from airsim.cli import main
+
+main()

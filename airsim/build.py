@@ -1,0 +1,282 @@
+"""From a scenario to objects: the only place that knows all layers."""
+
+import functools
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+
+from airsim import store
+from airsim.channel import (
+    AbstractFading,
+    ChannelModel,
+    DiscPlacement,
+    LogDistance,
+    Rayleigh,
+    Rician,
+    Topology,
+    angles_rad,
+    distances_m,
+    place_network,
+    thermal_noise_w,
+)
+from airsim.des import Durations, NetworkProfile
+from airsim.errors import ScenarioError
+from airsim.learn.adapters import AdapterRanks, initial_adapters, payload_size
+from airsim.learn.cohort import Cohort
+from airsim.learn.data.partition import AbstractPartition, DirichletPartition, IidPartition
+from airsim.learn.data.sources import FORMATS, ImageSource, load_digits, load_mnist
+from airsim.learn.data.tasks import (
+    FederatedData,
+    FederationPlan,
+    SplitSizes,
+    TaskSpec,
+    build_federated_data,
+)
+from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.operators.airpfed_lora import AirPFedLoRA
+from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
+from airsim.radio import Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
+from airsim.randomness import RandomStreams
+from airsim.rounds import Learner, RoundEngine
+from airsim.scenario import Scenario
+from airsim.uplink import (
+    AbstractUplink,
+    AirCompUplink,
+    ErrorFreeUplink,
+    Federation,
+    RadioBudget,
+    TransceiverDesigner,
+    antenna_level,
+    scalar_gains,
+)
+
+FINGERPRINT_DIGITS = 16
+STATISTICS_FLOATS = 4  # mean and deviation of both payloads of a device
+
+NORMALISATIONS = {"per-device": PerDevice, "common": Common, "rms": RootMeanSquare}
+AIRS = {"effective": scalar_gains, "antenna": antenna_level}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything a run needs: the numbers, the actors of the clock, and what identifies the data."""
+
+    engine: RoundEngine
+    profile: NetworkProfile
+    channel_uses_per_round: int
+    data_checksum: str
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """The name of this scenario's results: equal for equal scenarios on equal data.
+
+    Raises:
+        DataError: the data or the base file cannot be read.
+    """
+    base = scenario.learning.model.base
+    base_sum = base_checksum(Path(base.path)) if base.kind == "file" else None
+    data_sum = load_source(scenario.learning.data.name).checksum
+    return scenario.fingerprint(data_sum, store.RESULTS_VERSION, base_sum)[:FINGERPRINT_DIGITS]
+
+
+def build_simulation(scenario: Scenario) -> Simulation:
+    """Objects for one run of this scenario.
+
+    Raises:
+        ScenarioError, DataError: what the scenario asks for cannot be built.
+    """
+    streams = RandomStreams(scenario.seed)
+    data = build_data(scenario, streams)
+    model = build_base(scenario, data, streams)
+    ranks = AdapterRanks(scenario.learning.adapters.shared_rank, scenario.learning.adapters.personal_rank)
+    adapters = initial_adapters(
+        model.layer_shapes, len(data.tests), ranks, scenario.learning.adapters.init_scale, streams
+    )
+    learning = scenario.learning
+    cohort = Cohort(data, learning.batch, streams, learning.learning_rate)
+    operator = AirPFedLoRA(learning.learning_rate)
+    sizes = operator.payload_sizes(adapters)
+    federation = Federation(
+        members=tuple(
+            tuple(device for device, own in enumerate(data.task_of_device) if own == task)
+            for task in range(len(data.tests))
+        ),
+        data_sizes=np.array(cohort.data_sizes, dtype=float),
+        rank_shared=ranks.shared,
+        rank_personal=ranks.personal,
+        symbols_shared=num_symbols(sizes.shared),
+        symbols_personal=num_symbols(sizes.personal),
+    )
+    engine = RoundEngine(
+        Learner(model, cohort, operator, data.tests, learning.adapters.scale),
+        build_uplink(scenario, federation, streams),
+        federation,
+        adapters,
+        scenario.channel.bandwidth,
+        streams,
+    )
+    flops = [
+        cohort.samples_per_round(k) * model.flops_per_sample(sum(ranks)) for k in range(cohort.num_devices)
+    ]
+    profile = build_profile(scenario, data.task_of_device, flops, (sizes.shared, sizes.personal))
+    uses = federation.symbols_shared + len(data.tests) * federation.symbols_personal
+    return Simulation(engine, profile, uses, data.checksum)
+
+
+@functools.cache
+def load_source(name: str) -> ImageSource:
+    """A data set by name; MNIST from `AIRSIM_DATA_DIR` if that is set, or downloaded once."""
+    if name == "digits":
+        return load_digits()
+    folder = os.environ.get("AIRSIM_DATA_DIR")
+    return load_mnist(Path(folder) if folder else None)
+
+
+def layer_widths(scenario: Scenario) -> list[int]:
+    """Widths of the model from pixels to classes."""
+    facts = FORMATS[scenario.learning.data.name]
+    return [facts.num_features, *scenario.learning.model.hidden, facts.num_classes]
+
+
+def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
+    """Real entries of the shared and of a personal adapter: ``(I + O) R`` summed over the layers."""
+    widths = layer_widths(scenario)
+    ends = sum(inputs + outputs for inputs, outputs in itertools.pairwise(widths))
+    adapters = scenario.learning.adapters
+    return ends * adapters.shared_rank, ends * adapters.personal_rank
+
+
+def cache_folder() -> Path:
+    """Where pretrained bases are kept: `AIRSIM_CACHE_DIR`, or the user's cache."""
+    return Path(os.environ.get("AIRSIM_CACHE_DIR") or pooch.os_cache("airsim"))
+
+
+def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
+    """Every device's images, the public split and the test sets."""
+    config = scenario.learning.data
+    partition: AbstractPartition
+    if config.partition.kind == "iid":
+        partition = IidPartition(config.partition.min_images)
+    else:
+        partition = DirichletPartition(config.partition.concentration, config.partition.min_images)
+    plan = FederationPlan(
+        tasks=tuple(TaskSpec(task.swap, task.share) for task in config.tasks),
+        devices_per_task=scenario.network.devices.per_edge_server,
+        sizes=SplitSizes(config.public_images, config.training_images, config.test_images),
+        camera=config.camera,
+        partition=partition,
+    )
+    return build_federated_data(load_source(config.name), plan, streams)
+
+
+def build_base(scenario: Scenario, data: FederatedData, streams: RandomStreams) -> FrozenMLP:
+    """The frozen base: pretrained on the public split, random, or from a file."""
+    config = scenario.learning.model
+    widths = layer_widths(scenario)
+    if config.base.kind == "file":
+        return load_base(Path(config.base.path), widths)
+    if config.base.kind == "random":
+        return random_base(widths, streams)
+    spec = PretrainingSpec(
+        config.base.steps, config.base.batch, config.base.learning_rate, config.base.momentum
+    )
+    return pretrain_base(data.public, widths, spec, streams, cache_folder())
+
+
+def build_topology(scenario: Scenario, streams: RandomStreams) -> Topology:
+    """Where everything stands."""
+    network = scenario.network
+    placement = DiscPlacement(
+        base_station_m=network.base_station.position,
+        ring_radius_m=network.edge_servers.ring_radius,
+        edge_server_height_m=network.edge_servers.height,
+        device_height_m=network.devices.height,
+        min_distance_m=network.devices.min_distance,
+        max_distance_m=network.devices.max_distance,
+    )
+    return place_network(
+        placement, scenario.num_edge_servers, network.devices.per_edge_server, streams.generator("placement")
+    )
+
+
+def noise_power_w(scenario: Scenario) -> float:
+    """Noise of one receive antenna: thermal, or what makes the mean receive SNR the one that is given."""
+    channel = scenario.channel
+    if channel.snr is not None:
+        return scenario.network.devices.average_power / channel.snr
+    return thermal_noise_w(channel.bandwidth, channel.noise.density, channel.noise.figure)
+
+
+def build_channels(scenario: Scenario, topology: Topology, streams: RandomStreams) -> list[ChannelModel]:
+    """Links to the base station (all devices), then to every edge server (its own devices)."""
+    network, config = scenario.network, scenario.channel
+    fading: AbstractFading = (
+        Rayleigh() if config.fading.model == "rayleigh" else Rician(config.fading.k_factor)
+    )
+    everybody = list(range(len(topology.task_of_device)))
+    receivers = [(topology.base_station_m, everybody, network.base_station.antennas)]
+    for task, position_m in enumerate(topology.edge_servers_m):
+        receivers.append((position_m, topology.members(task), network.edge_servers.antennas))
+    models = []
+    for index, (position_m, members, antennas) in enumerate(receivers):
+        devices_m = topology.devices_m[members]
+        gain = np.ones(len(members))
+        if config.path_loss is not None:
+            law = config.path_loss
+            exponent = law.exponent_edge_server if index else law.exponent_base_station
+            gain = _path_gain(LogDistance(law.reference_gain, exponent), distances_m(position_m, devices_m))
+        models.append(ChannelModel(index, antennas, gain, angles_rad(position_m, devices_m), fading, streams))
+    return models
+
+
+def _path_gain(law: LogDistance, distance_m: np.ndarray) -> np.ndarray:
+    try:
+        return law.gain(distance_m)
+    except ValueError as error:
+        raise ScenarioError(f"network: {error}") from error
+
+
+def build_uplink(scenario: Scenario, federation: Federation, streams: RandomStreams) -> AbstractUplink:
+    """How payloads come together."""
+    rule = NORMALISATIONS[scenario.uplink.normalisation]()
+    if scenario.uplink.mode == "error-free":
+        return ErrorFreeUplink(federation, rule)
+    devices, allocation = scenario.network.devices, scenario.allocation
+    return AirCompUplink(
+        federation=federation,
+        normalisation=rule,
+        channels=build_channels(scenario, build_topology(scenario, streams), streams),
+        budget=RadioBudget(
+            average_power_w=devices.average_power,
+            peak_power_w=devices.peak_power_w,
+            noise_power_w=noise_power_w(scenario),
+            bandwidth_hz=scenario.channel.bandwidth,
+        ),
+        designer=TransceiverDesigner(
+            allocation.method, allocation.starts, allocation.max_iterations, allocation.misalignment_weight
+        ),
+        air=AIRS[scenario.uplink.air],
+    )
+
+
+def build_profile(
+    scenario: Scenario, task_of_device: tuple[int, ...], flops: list[int], payload_sizes: tuple[int, int]
+) -> NetworkProfile:
+    """The clock's view: how long each device computes, and how long the digital links take."""
+    devices, links = scenario.network.devices, scenario.links
+    compute_s = [work / devices.speed for work in flops]
+    shared, personal = payload_sizes
+    return NetworkProfile(
+        task_of_device=task_of_device,
+        compute_s=compute_s,
+        compute_energy_j=[devices.compute_power * seconds for seconds in compute_s],
+        durations=Durations(
+            shared_downlink_s=transfer_s(shared, links.downlink_rate),
+            personal_downlink_s=transfer_s(personal, links.downlink_rate),
+            statistics_s=transfer_s(STATISTICS_FLOATS, links.control_rate),
+        ),
+    )

@@ -1,0 +1,116 @@
+"""The command line: arguments in, exit codes out; everything else lives elsewhere."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+INTERRUPTED = 130
+SOME_FAILED = 3
+
+app = typer.Typer(
+    name="airsim",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Federated LoRA over the air: simulate rounds over fading channels, sweep them, plot them.",
+)
+
+File = Annotated[
+    str, typer.Argument(help="A scenario file, or the name of a bundled one such as quickstart.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help='Override a value, e.g. -s channel.snr="0 dB".'),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The very folder to write (default: one under runs/).")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _airsim(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        import airsim
+
+        typer.echo(airsim.__version__)
+        raise typer.Exit
+
+
+@app.command("run")
+def _run(file: File, overrides: Overrides = None, out: Out = None) -> None:
+    """Simulate one scenario and keep the run: metrics, adapters, manifest."""
+    with _told_plainly():
+        from airsim.report.progress import show_run
+
+        scenario = _load(file, overrides)
+        show_run(scenario, out)
+
+
+@app.command("sweep")
+def _sweep(
+    file: File,
+    overrides: Overrides = None,
+    out: Out = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials that run at the same time.")] = 1,
+) -> None:
+    """Run every trial of a scenario's sweep block; finished trials are not repeated."""
+    with _told_plainly():
+        from airsim.report.progress import show_sweep
+
+        failed = show_sweep(_load(file, overrides), out, workers)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command("plot")
+def _plot(
+    folder: Annotated[Path, typer.Argument(help="A sweep folder or a run folder.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write (default: DIR/figures).")] = None,
+) -> None:
+    """Draw a sweep or a run: PDF and PNG, each with the CSV it shows."""
+    with _told_plainly():
+        from airsim.report.progress import show_figures
+
+        show_figures(folder, out)
+
+
+@app.command("check")
+def _check(file: File, overrides: Overrides = None) -> None:
+    """Validate a scenario and print its resolved values, link budget, rounds and channel uses; runs nothing."""
+    with _told_plainly():
+        from airsim.report.check import show_check
+
+        show_check(_load(file, overrides))
+
+
+def _load(file: str, overrides: list[str] | None):  # type: ignore[no-untyped-def]
+    from airsim.scenario import Scenario, parse_overrides
+
+    return Scenario.load(file, parse_overrides(overrides or []))
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Errors that airsim foresees become a message and an exit code; others keep their traceback."""
+    from airsim.errors import AirsimError
+
+    try:
+        yield
+    except AirsimError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished runs are kept, the same command goes on from there", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def main() -> None:
+    """Entry point of the command `airsim`."""
+    sys.exit(app())

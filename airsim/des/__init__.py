@@ -1,0 +1,16 @@
+"""The clock: SimPy processes that exchange messages in simulated seconds. No arrays here."""
+
+from airsim.des.messages import Airtime, RoundWork
+from airsim.des.network import Durations, NetworkProfile, RoundRecord, run_rounds
+from airsim.des.timeline import Span, Timeline
+
+__all__ = [
+    "Airtime",
+    "Durations",
+    "NetworkProfile",
+    "RoundRecord",
+    "RoundWork",
+    "Span",
+    "Timeline",
+    "run_rounds",
+]

@@ -1,0 +1,58 @@
+"""The life of the base station."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import simpy
+
+from airsim.des.messages import EdgeReport, RoundOrder, RoundWork, Statistics, UploadGrant
+from airsim.des.timeline import Span, Timeline
+
+
+@dataclass(frozen=True)
+class BaseStationPorts:
+    """Where the base station hears and speaks."""
+
+    inbox: simpy.Store
+    edge_servers: Sequence[simpy.Store]
+    devices: Sequence[simpy.Store]
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """How many rounds to run, how long a downlink lasts, and whom to tell when a round is over."""
+
+    rounds: int
+    downlink_s: float
+    work: RoundWork
+    on_round: Callable[[int], None]
+
+
+def base_station(
+    env: simpy.Environment, plan: RoundPlan, ports: BaseStationPorts, timeline: Timeline
+) -> Iterator[simpy.Event]:
+    """Order, collect statistics, design, grant, collect reports, merge; once per round."""
+    for round_index in range(plan.rounds):
+        start_s = env.now
+        yield env.timeout(plan.downlink_s)
+        timeline.record(Span("base-station", "downlink", start_s, env.now))
+        for inbox in ports.edge_servers:
+            inbox.put(RoundOrder(round_index))
+
+        reporters: set[int] = set()
+        while len(reporters) < len(ports.devices):
+            message = yield ports.inbox.get()
+            if isinstance(message, Statistics) and message.round_index == round_index:
+                reporters.add(message.device)
+        airtime = plan.work.begin(round_index, sorted(reporters))
+        for inbox in ports.devices:
+            inbox.put(UploadGrant(round_index, airtime))
+
+        merged: set[int] = set()
+        while len(merged) < len(ports.edge_servers):
+            message = yield ports.inbox.get()
+            if isinstance(message, EdgeReport) and message.round_index == round_index:
+                merged.add(message.edge_server)
+        plan.work.finish(round_index)
+        timeline.record(Span("base-station", "merge", env.now, env.now))
+        plan.on_round(round_index)

@@ -1,0 +1,68 @@
+"""The life of one device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import simpy
+
+from airsim.des.messages import RoundOrder, Statistics, Uploaded, UploadGrant
+from airsim.des.timeline import Span, Timeline
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """Who this device is and how long its own work takes."""
+
+    index: int
+    task: int
+    compute_s: float
+    compute_energy_j: float
+    statistics_s: float
+
+    @property
+    def name(self) -> str:
+        return f"device-{self.index}"
+
+
+@dataclass(frozen=True)
+class DevicePorts:
+    """Where a device hears and speaks; the control channel carries one speaker at a time."""
+
+    inbox: simpy.Store
+    base_station: simpy.Store
+    edge_server: simpy.Store
+    control_channel: simpy.Resource
+
+
+def device(
+    env: simpy.Environment, profile: DeviceProfile, ports: DevicePorts, timeline: Timeline
+) -> Iterator[simpy.Event]:
+    """Wait for an order, compute, report statistics, wait for the grant, send twice; forever.
+
+    In the s-phase all devices send at once; in the p-phase the tasks take turns, so a device waits for
+    the slot of its task.
+    """
+
+    def spend(phase: str, duration_s: float, energy_j: float = 0.0) -> Iterator[simpy.Event]:
+        start_s = env.now
+        yield env.timeout(duration_s)
+        timeline.record(Span(profile.name, phase, start_s, env.now, energy_j))
+
+    while True:
+        order = yield ports.inbox.get()
+        if not isinstance(order, RoundOrder):
+            continue  # a grant of a round that this device did not take part in
+        yield from spend("compute", profile.compute_s, profile.compute_energy_j)
+        with ports.control_channel.request() as turn:
+            yield turn
+            yield from spend("statistics", profile.statistics_s)
+        yield ports.base_station.put(Statistics(order.round_index, profile.index))
+
+        grant = yield ports.inbox.get()
+        while not (isinstance(grant, UploadGrant) and grant.round_index == order.round_index):
+            grant = yield ports.inbox.get()
+        airtime = grant.airtime
+        yield from spend("s-phase", airtime.shared_s, airtime.shared_energy_j[profile.index])
+        yield env.timeout(profile.task * airtime.personal_s)
+        yield from spend("p-phase", airtime.personal_s, airtime.personal_energy_j[profile.index])
+        yield ports.edge_server.put(Uploaded(order.round_index, profile.index))

@@ -1,0 +1,89 @@
+"""Put the actors together and run the clock."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import simpy
+
+from airsim.des.base_station import BaseStationPorts, RoundPlan, base_station
+from airsim.des.device import DevicePorts, DeviceProfile, device
+from airsim.des.edge_server import EdgeServerPorts, edge_server
+from airsim.des.messages import RoundWork
+from airsim.des.timeline import Span, Timeline
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds that do not depend on the round."""
+
+    shared_downlink_s: float
+    personal_downlink_s: float
+    statistics_s: float
+
+
+@dataclass(frozen=True)
+class NetworkProfile:
+    """The actors: each device's task, computing time and computing energy, and the common durations."""
+
+    task_of_device: Sequence[int]
+    compute_s: Sequence[float]
+    compute_energy_j: Sequence[float]
+    durations: Durations
+
+    @property
+    def num_edge_servers(self) -> int:
+        return max(self.task_of_device) + 1
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A finished round on the clock: when it ended and every activity in it."""
+
+    round_index: int
+    stop_s: float
+    spans: tuple[Span, ...]
+
+    @property
+    def energy_j(self) -> float:
+        """Joules that all actors spent in this round."""
+        return sum(span.energy_j for span in self.spans)
+
+
+def run_rounds(
+    profile: NetworkProfile, work: RoundWork, rounds: int, on_round: Callable[[RoundRecord], None]
+) -> None:
+    """Run the clock from zero until the last round is merged.
+
+    `work` is asked for numbers twice a round; `on_round` receives each finished round.
+    """
+    env = simpy.Environment(initial_time=0.0)  # SimPy's clock is an int unless told otherwise
+    timeline = Timeline()
+    base_inbox = simpy.Store(env)
+    edge_inboxes = [simpy.Store(env) for _ in range(profile.num_edge_servers)]
+    device_inboxes = [simpy.Store(env) for _ in profile.task_of_device]
+    control_channel = simpy.Resource(env, capacity=1)
+
+    for index, task in enumerate(profile.task_of_device):
+        own = DeviceProfile(
+            index,
+            task,
+            profile.compute_s[index],
+            profile.compute_energy_j[index],
+            profile.durations.statistics_s,
+        )
+        ports = DevicePorts(device_inboxes[index], base_inbox, edge_inboxes[task], control_channel)
+        env.process(device(env, own, ports, timeline))
+    for task, inbox in enumerate(edge_inboxes):
+        members = [device_inboxes[k] for k, own_task in enumerate(profile.task_of_device) if own_task == task]
+        edge_ports = EdgeServerPorts(inbox, base_inbox, members)
+        env.process(edge_server(env, task, profile.durations.personal_downlink_s, edge_ports, timeline))
+
+    def close(round_index: int) -> None:
+        on_round(RoundRecord(round_index, env.now, timeline.take()))
+
+    plan = RoundPlan(rounds, profile.durations.shared_downlink_s, work, close)
+    env.run(
+        until=env.process(
+            base_station(env, plan, BaseStationPorts(base_inbox, edge_inboxes, device_inboxes), timeline)
+        )
+    )

@@ -1,0 +1,25 @@
+"""What can go wrong, in the words a user needs."""
+
+
+class AirsimError(Exception):
+    """Base of every error that airsim raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class ScenarioError(AirsimError):
+    """A scenario file, an override or a combination of values cannot be used."""
+
+
+class DataError(AirsimError):
+    """A data set or a base model is missing, damaged or too small for what was asked."""
+
+
+class ResultsError(AirsimError):
+    """A results folder cannot be read, or holds something else than what is about to be written."""
+
+
+class DivergenceError(AirsimError):
+    """Training left the finite numbers; there is no accuracy to report."""
+
+    exit_code = 3

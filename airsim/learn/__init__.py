@@ -1,0 +1,1 @@
+"""Federated learning of low-rank adapters: data, models, gradients and aggregation operators."""

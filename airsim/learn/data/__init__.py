@@ -1,0 +1,1 @@
+"""Image sources, and how they become tasks and devices."""

@@ -1,0 +1,1 @@
+"""Frozen base models that adapters are added to."""

@@ -1,0 +1,1 @@
+"""What the servers do with aggregated payloads, one file per method."""

@@ -1,0 +1,88 @@
+r"""How a payload becomes unit-power symbols: the offset it loses and the scale it is divided by.
+
+Every rule sends :math:`x_k = (g_k - o_k) / s_k` with one offset and one scale per device. The offsets,
+the scales and the design travel on the control channel; the air carries symbols alone.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PayloadStatistics:
+    """One offset and one scale per device; a scale of zero means that there is nothing to send."""
+
+    offset: Float[np.ndarray, "K"]
+    scale: Float[np.ndarray, "K"]
+
+
+class AbstractNormalisation(abc.ABC):
+    """A rule for offset and scale, and for the share of the power budget that its symbols use."""
+
+    @abc.abstractmethod
+    def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
+        """Offset and scale of each device's payload."""
+
+    @abc.abstractmethod
+    def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
+        """Mean power of each device's symbols on the air, for all payloads of a round together.
+
+        A rule that divides by more than the device's own deviation wastes part of the budget.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class PerDevice(AbstractNormalisation):
+    """Each device removes its mean and divides by its own deviation, which goes into its target."""
+
+    def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
+        return _mean_and_deviation(payload)
+
+    def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
+        return tuple(np.ones_like(scale) for scale in scales)
+
+
+@final
+@dataclass(frozen=True)
+class Common(AbstractNormalisation):
+    r"""All divide by the largest deviation of the round, the single :math:`\sigma_t` of [Sun, Eq. 41].
+
+    The symbol power of device k is then :math:`v_k = \varsigma_k^2 / \sigma_t^2 \le 1`. This equals
+    per-device normalisation over a channel weakened by :math:`\sqrt{v_k}`, which is how it is carried out.
+    """
+
+    def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
+        return _mean_and_deviation(payload)
+
+    def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
+        largest = max((float(scale.max()) for scale in scales if scale.size), default=0.0)
+        if largest == 0:
+            return tuple(np.ones_like(scale) for scale in scales)
+        return tuple((scale / largest) ** 2 for scale in scales)
+
+
+@final
+@dataclass(frozen=True)
+class RootMeanSquare(AbstractNormalisation):
+    """Each device divides by its root mean square and keeps its mean in the symbols."""
+
+    def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
+        square = payload.double().square().sum(dim=1) / max(payload.shape[1], 1)
+        return PayloadStatistics(np.zeros(payload.shape[0]), square.sqrt().numpy())
+
+    def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
+        return tuple(np.ones_like(scale) for scale in scales)
+
+
+def _mean_and_deviation(payload: Float[Tensor, "K D"]) -> PayloadStatistics:
+    entries = max(payload.shape[1], 1)  # an adapter of rank zero has no entries and zero deviation
+    wide = payload.double()
+    mean = wide.sum(dim=1) / entries
+    deviation = ((wide - mean[:, None]).square().sum(dim=1) / entries).sqrt()
+    return PayloadStatistics(mean.numpy(), deviation.numpy())

@@ -1,0 +1,126 @@
+"""What a scenario means before it runs: resolved values, link budget, airtime."""
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+
+from airsim.build import (
+    STATISTICS_FLOATS,
+    adapter_sizes,
+    build_channels,
+    build_topology,
+    noise_power_w,
+)
+from airsim.channel import ChannelModel, Topology, distances_m
+from airsim.radio import num_symbols, transfer_s, uplink_s
+from airsim.randomness import RandomStreams
+from airsim.report.tables import key_value_table
+from airsim.scenario import Scenario
+
+
+def show_check(scenario: Scenario) -> None:
+    """Print the resolved scenario, its link budget and what a round costs."""
+    console = Console(highlight=False)
+    console.print(scenario.resolved_yaml().rstrip(), markup=False, soft_wrap=True)
+    console.print(link_budget(scenario))
+    console.print(key_value_table("A round, and the run", airtime_rows(scenario)))
+    if scenario.sweep is not None:
+        trials = scenario.trials()
+        console.print(key_value_table("Sweep", sweep_rows(scenario, len(trials))))
+    console.print("valid; nothing was run")
+
+
+def link_budget(scenario: Scenario) -> Table:
+    """Distance, path gain and mean receive SNR of every receiver's links, weakest to strongest device."""
+    streams = RandomStreams(scenario.seed)
+    topology = build_topology(scenario, streams)
+    noise_w = noise_power_w(scenario)
+    average_w = scenario.network.devices.average_power
+    table = Table(
+        title=f"Link budget (seed {scenario.seed}): noise {_dbm(noise_w):.1f} dBm per antenna, "
+        f"devices {_dbm(average_w):.1f} dBm on average and "
+        f"{_dbm(scenario.network.devices.peak_power_w):.1f} dBm at most, "
+        f"P/sigma^2 {_db(average_w / noise_w):.1f} dB",
+        title_justify="left",
+    )
+    for column in (
+        "receiver",
+        "antennas",
+        "devices",
+        "distance m",
+        "path gain dB",
+        "SNR per antenna dB",
+        "SNR combined dB",
+    ):
+        table.add_column(column, justify="right")
+    for index, model in enumerate(build_channels(scenario, topology, streams)):
+        table.add_row(*_budget_row(index, model, topology, average_w / noise_w))
+    return table
+
+
+def _budget_row(index: int, model: ChannelModel, topology: Topology, transmit_snr: float) -> list[str]:
+    position = topology.edge_servers_m[index - 1] if index else topology.base_station_m
+    members = topology.members(index - 1) if index else list(range(len(topology.task_of_device)))
+    receive_snr = model.path_gain * transmit_snr
+    return [
+        f"edge server {index - 1}" if index else "base station",
+        str(model.num_antennas),
+        str(len(members)),
+        _range(distances_m(position, topology.devices_m[members])),
+        _range(_db(model.path_gain)),
+        _range(_db(receive_snr)),
+        _range(_db(receive_snr * model.num_antennas)),  # one device alone, maximum-ratio combining
+    ]
+
+
+def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
+    """Payloads, channel uses and seconds; local computing depends on the images that each device draws."""
+    shared, personal = adapter_sizes(scenario)
+    tasks, rounds = scenario.num_edge_servers, scenario.stop.rounds
+    uses_shared, uses_personal = num_symbols(shared), num_symbols(personal)
+    uses = uses_shared + tasks * uses_personal
+    bandwidth_hz, links = scenario.channel.bandwidth, scenario.links
+    statistics_s = scenario.num_devices * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    downlink_s = transfer_s(shared, links.downlink_rate) + transfer_s(personal, links.downlink_rate)
+    return [
+        ("payload entries, s and p", f"{shared} and {personal}"),
+        ("s-phase", f"{uses_shared} channel uses, {uplink_s(uses_shared, bandwidth_hz):.3g} s"),
+        (
+            "p-phase",
+            f"{tasks} x {uses_personal} channel uses, {tasks * uplink_s(uses_personal, bandwidth_hz):.3g} s",
+        ),
+        ("statistics", f"{scenario.num_devices} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("downlink", f"{downlink_s:.3g} s"),
+        ("channel uses per round", str(uses)),
+        ("rounds", str(rounds)),
+        ("channel uses in all", str(rounds * uses)),
+        (
+            "seconds in all, without computing",
+            f"{rounds * (uplink_s(uses, bandwidth_hz) + statistics_s + downlink_s):.4g}",
+        ),
+    ]
+
+
+def sweep_rows(scenario: Scenario, num_trials: int) -> list[tuple[str, str]]:
+    """The axes, the seeds and the number of trials."""
+    if scenario.sweep is None:
+        return []
+    rows = [(key, ", ".join(str(value) for value in values)) for key, values in scenario.sweep.grid.items()]
+    paired = "the same at every point" if scenario.sweep.paired else "different at every point"
+    rows.append(("seeds", f"{scenario.sweep.repeat}, {paired}"))
+    rows.append(("trials", str(num_trials)))
+    return rows
+
+
+def _db(ratio: Float[np.ndarray, "K"] | float) -> Float[np.ndarray, "..."] | float:
+    return 10 * np.log10(ratio)
+
+
+def _dbm(power_w: float) -> float:
+    return float(10 * np.log10(power_w)) + 30
+
+
+def _range(values: Float[np.ndarray, "K"]) -> str:
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"

@@ -1,0 +1,105 @@
+"""The lines of a figure: means over seeds with their confidence bands, taken from a sweep's table."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import t as student
+
+from airsim.errors import ResultsError
+
+CONFIDENCE = 0.95
+
+LABELS = {
+    "channel.snr": "Mean receive SNR per antenna (dB)",
+    "network.devices.per_edge_server": "Devices per edge server",
+    "allocation.misalignment_weight": "Misalignment weight",
+    "aggregation.method": "Method",
+    "uplink.mode": "Uplink",
+    "accuracy": "Accuracy, mean over tasks",
+    "accuracy_worst_task": "Accuracy of the worst task",
+    "loss": "Training loss",
+    "pi_predicted": r"Predicted $\Pi_t$, mean over rounds",
+    "pi_realised": r"Realised $\Pi_t$, mean over rounds",
+    "sim_time_s": "Simulated time (s)",
+    "energy_j": "Energy (J)",
+    "channel_uses": "Channel uses",
+    "round": "Round",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Mean over the seeds at one x, and half the width of its 95 % band (0 for a single seed)."""
+
+    x: float
+    mean: float
+    half_width: float
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure; the label names the values of every other swept key."""
+
+    label: str
+    points: tuple[Point, ...]
+
+
+def label_of(key: str) -> str:
+    """Axis text of a swept key or a measure."""
+    return LABELS.get(key, key)
+
+
+def number_of(value: str, key: str) -> float:
+    """The number in a swept value such as `20 dB`.
+
+    Raises:
+        ResultsError: the value is no number, so it cannot stand on an axis.
+    """
+    try:
+        return float(value.split()[0])
+    except (ValueError, IndexError) as error:
+        raise ResultsError(
+            f"{key} = '{value}' is no number and cannot be the x axis: name another x"
+        ) from error
+
+
+def curves(
+    rows: Sequence[Mapping[str, str]], x: str, y: str, swept_keys: Sequence[str], hue: str | None
+) -> tuple[Curve, ...]:
+    """One curve for each combination of the swept keys other than x; failed trials are left out.
+
+    Raises:
+        ResultsError: x or y is no column, or no trial has a value.
+    """
+    for name in (x, y):
+        if rows and name not in rows[0]:
+            raise ResultsError(f"the results have no column '{name}': they have {', '.join(rows[0])}")
+    others = sorted((key for key in swept_keys if key != x), key=lambda key: key != hue)
+    grouped: dict[tuple[str, ...], dict[float, list[float]]] = {}
+    for row in rows:
+        if row[y] == "":
+            continue
+        line = grouped.setdefault(tuple(row[key] for key in others), {})
+        line.setdefault(number_of(row[x], x), []).append(float(row[y]))
+    if not grouped:
+        raise ResultsError(f"no trial of this sweep has a value of {y}: see failures.json")
+    return tuple(
+        Curve(_label(others, values), tuple(_point(at, seen) for at, seen in sorted(line.items())))
+        for values, line in grouped.items()
+    )
+
+
+def _label(keys: Sequence[str], values: Sequence[str]) -> str:
+    if len(keys) == 1:
+        return values[0]
+    return ", ".join(f"{label_of(key)} {value}" for key, value in zip(keys, values, strict=True))
+
+
+def _point(x: float, seen: Sequence[float]) -> Point:
+    mean = statistics.fmean(seen)
+    if len(seen) < 2:
+        return Point(x, mean, 0.0, len(seen))
+    quantile = float(student.ppf((1 + CONFIDENCE) / 2, len(seen) - 1))
+    return Point(x, mean, quantile * statistics.stdev(seen) / len(seen) ** 0.5, len(seen))

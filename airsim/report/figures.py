@@ -1,0 +1,108 @@
+"""Figures as PDF and PNG, each with the CSV it shows."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airsim import store
+from airsim.errors import ResultsError
+from airsim.report.curves import Curve, Point, curves, label_of
+from airsim.study.table import StoredSweep
+
+STYLE = Path(__file__).with_name("ieee.mplstyle")
+LOG_SCALE = ("pi_predicted", "pi_realised")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What to draw: axes by column name, and the title of the legend."""
+
+    name: str
+    x: str
+    y: str
+    legend: str
+    lines: tuple[Curve, ...]
+
+
+def sweep_drawings(stored: StoredSweep) -> list[Drawing]:
+    """The figures that the scenario asks for; without a `figures` block, accuracy and Pi_t over the first key."""
+    asked = [(figure.x, figure.y, figure.hue) for figure in stored.scenario.figures]
+    if not asked:
+        keys = stored.swept_keys
+        if not keys:
+            raise ResultsError(f"{stored.folder}: nothing is swept, so there is no x axis")
+        x = "channel.snr" if "channel.snr" in keys else keys[0]
+        asked = [(x, "accuracy", None), (x, "pi_predicted", None)]
+    return [_drawing(stored, x, y, hue) for x, y, hue in asked]
+
+
+def run_drawings(run: store.StoredRun) -> list[Drawing]:
+    """Accuracy and Pi_t over the rounds of one run."""
+    drawings = [Drawing("accuracy-by-round", "round", "accuracy", "", (_by_round(run, "accuracy"),))]
+    pi = tuple(_by_round(run, name) for name in ("pi_predicted", "pi_correlated", "pi_realised"))
+    if all(point.mean > 0 for curve in pi for point in curve.points):
+        drawings.append(Drawing("pi-by-round", "round", "pi_predicted", "", pi))
+    return drawings
+
+
+def draw(drawing: Drawing, folder: Path) -> list[Path]:
+    """Write one figure as PDF, PNG and CSV; returns the three paths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots()
+        for curve in drawing.lines:
+            x = [point.x for point in curve.points]
+            mean = [point.mean for point in curve.points]
+            marks = "" if len(x) > 20 else None
+            (line,) = axes.plot(x, mean, label=curve.label, **({"marker": marks} if marks == "" else {}))
+            low = [point.mean - point.half_width for point in curve.points]
+            high = [point.mean + point.half_width for point in curve.points]
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set_xlabel(label_of(drawing.x))
+        axes.set_ylabel(label_of(drawing.y))
+        if drawing.y in LOG_SCALE:
+            axes.set_yscale("log")
+        if len(drawing.lines) > 1:
+            axes.legend(title=drawing.legend or None)
+        paths = [folder / f"{drawing.name}.{kind}" for kind in ("pdf", "png")]
+        figure.savefig(paths[0], metadata={"CreationDate": None})
+        figure.savefig(paths[1])
+        plt.close(figure)
+    table = folder / f"{drawing.name}.csv"
+    store.write_atomically(table, _csv(drawing))
+    return [*paths, table]
+
+
+def _drawing(stored: StoredSweep, x: str, y: str, hue: str | None) -> Drawing:
+    others = [key for key in stored.swept_keys if key != x]
+    lines = curves(stored.rows, x, y, stored.swept_keys, hue)
+    name = f"{y}-vs-{x.rsplit('.', 1)[-1]}".replace("_", "-")
+    return Drawing(name, x, y, label_of(others[0]) if len(others) == 1 else "", lines)
+
+
+def _by_round(run: store.StoredRun, name: str) -> Curve:
+    seen = [(entry["round"], entry[name]) for entry in run.rounds if name in entry]
+    return Curve(name.replace("_", " "), tuple(Point(float(x), y, 0.0, 1) for x, y in seen))
+
+
+def _csv(drawing: Drawing) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["line", drawing.x, drawing.y, "half_width_95", "num_seeds"])
+    for curve in drawing.lines:
+        writer.writerows(
+            [curve.label, point.x, point.mean, point.half_width, point.num_seeds] for point in curve.points
+        )
+    return text.getvalue()
+
+
+def draw_all(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
+    """Write all figures of a sweep or a run."""
+    return [path for drawing in drawings for path in draw(drawing, folder)]

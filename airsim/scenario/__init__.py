@@ -1,0 +1,7 @@
+"""Scenario files: strict YAML, checked in full before anything runs."""
+
+from airsim.scenario.files import bundled_names
+from airsim.scenario.load import parse_override, parse_overrides
+from airsim.scenario.schema import Scenario, Trial, get_path
+
+__all__ = ["Scenario", "Trial", "bundled_names", "get_path", "parse_override", "parse_overrides"]

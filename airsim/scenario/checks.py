@@ -1,0 +1,124 @@
+"""Combinations across sections that cannot work, and sweeps that would fail half way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from airsim.scenario import grid, names, tree
+from airsim.scenario.learning import Data
+from airsim.scenario.messages import problems_of, unknown_field
+from airsim.scenario.network import Devices
+from airsim.scenario.problems import Path, Problem
+from airsim.scenario.sweep import MAX_GRID_POINTS, Figure, Sweep
+
+Point = Mapping[str, Any]
+
+_NOT_SWEPT = {
+    "sweep": "remove it: a sweep cannot be swept",
+    "figures": "remove it: figures do not change a result",
+    "name": "remove it: the name does not change a result",
+    "schema": "remove it: there is one schema",
+    "seed": "use sweep.repeat for more seeds",
+}
+
+
+def task_problems(data: Data, devices: Devices) -> list[Problem]:
+    """Tasks with too few images for their devices."""
+    needed = devices.per_edge_server * data.partition.min_images
+    involved: tuple[Path, ...] = (
+        ("network", "devices", "per_edge_server"),
+        ("learning", "data", "training_images"),
+        ("learning", "data", "partition", "min_images"),
+    )
+    problems = []
+    for index in range(len(data.tasks)):
+        images = data.images_of_task(index)
+        if images < needed:
+            message = (
+                f"task {index} has {images} training images, but {devices.per_edge_server} devices "
+                f"with at least {data.partition.min_images} each need {needed}"
+            )
+            hint = "raise training_images or the share of this task, or take fewer devices"
+            problems.append(Problem(message, hint, ("learning", "data", "tasks", index), involved))
+    return problems[:1]
+
+
+def figure_problems(figures: Sequence[Figure], sweep: Sweep | None) -> list[Problem]:
+    """Axes of figures that no sweep varies."""
+    swept = list(sweep.grid) if sweep is not None else []
+    problems = []
+    for index, figure in enumerate(figures):
+        for axis, key in (("x", figure.x), ("hue", figure.hue)):
+            if key is not None and key not in swept:
+                close = names.nearest(key, swept)
+                hint = f"did you mean '{close}'?" if close else f"swept are: {', '.join(swept) or 'none'}"
+                problems.append(Problem(f"'{key}' is not swept", hint, ("figures", index, axis)))
+    return problems
+
+
+def key_problems(root: type[BaseModel], sweep: Sweep) -> list[Problem]:
+    """Keys of the grid that no scenario has, or that cannot be varied."""
+    problems = []
+    for key in sweep.grid:
+        path = tree.parts(key)
+        if path[0] in _NOT_SWEPT:
+            problem = Problem(f"{key} cannot be swept", _NOT_SWEPT[path[0]])
+        elif not names.is_field(root, path):
+            siblings = [".".join((*path[:-1], name)) for name in names.fields_at(root, path[:-1]) or {}]
+            close = names.nearest(key, siblings)
+            hint = f"did you mean '{close}'?" if close else unknown_field(path, [], root).hint
+            problem = Problem(f"'{key}' is no field of a scenario", hint)
+        else:
+            continue
+        problems.append(replace(problem, path=("sweep", "grid", key), names_key=True))
+    return problems
+
+
+def point_problems(root: type[BaseModel], data: Mapping[str, Any], sweep: Sweep) -> list[Problem]:
+    """What is wrong at any point of the grid, said once and at the value that brings it about."""
+    points = grid.points(sweep.grid)
+    if len(points) > MAX_GRID_POINTS:
+        return [
+            Problem(
+                f"{len(points)} grid points are too many", f"keep below {MAX_GRID_POINTS}", ("sweep", "grid")
+            )
+        ]
+    found: dict[tuple[Path, str], Problem] = {}
+    first_with: dict[str, Point] = {}
+    for point in points:
+        point_data = grid.at_point(data, point)
+        try:
+            resolved = root.model_validate(point_data).model_dump(mode="json", by_alias=True)
+        except ValidationError as error:
+            for problem in problems_of(error, root):
+                at_value = _at_value(problem, point, sweep)
+                found.setdefault((at_value.path, problem.message), at_value)
+        else:
+            twin = first_with.setdefault(str([grid.shown(resolved, key, point[key]) for key in point]), point)
+            if twin is not point:
+                problem = _same_point(twin, point, sweep)
+                found.setdefault((problem.path, problem.message), problem)
+    return list(found.values())
+
+
+def _at_value(problem: Problem, point: Point, sweep: Sweep) -> Problem:
+    """A problem of a grid point, moved to the swept value that takes part in it."""
+    for path in (problem.path, *problem.others):
+        for key in point:
+            swept = tree.parts(key)
+            if path[: len(swept)] == swept:
+                place = ("sweep", "grid", key, sweep.grid[key].index(point[key]))
+                below = "" if path == problem.path == swept else f"{'.'.join(map(str, problem.path))}: "
+                return Problem(f"{below}{problem.message}", problem.hint, place)
+    where = ", ".join(f"{key} = {value}" for key, value in point.items())
+    return Problem(
+        f"{'.'.join(map(str, problem.path))}: {problem.message} (at {where})", problem.hint, ("sweep", "grid")
+    )
+
+
+def _same_point(first: Point, second: Point, sweep: Sweep) -> Problem:
+    key = next(key for key in second if first[key] != second[key])
+    place = ("sweep", "grid", key, sweep.grid[key].index(second[key]))
+    return Problem(f"'{first[key]}' and '{second[key]}' are the same value", "keep one of the two", place)

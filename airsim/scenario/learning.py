@@ -1,0 +1,182 @@
+"""What is learned: model, frozen base, data, tasks and adapters."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from airsim.scenario.fields import (
+    AllOrCount,
+    Batch,
+    Count,
+    Fraction,
+    Label,
+    Natural,
+    Positive,
+    Section,
+    Text,
+    default_kind,
+    exactly,
+)
+from airsim.scenario.problems import Problem, ProblemsError, raise_any
+
+POOL_IMAGES = {"digits": 1797, "mnist": 60_000}  # public and training images come from this pool
+TEST_IMAGES = {"mnist": 10_000}  # a data set without its own test images is tested on the pool
+
+
+class PretrainedBase(Section):
+    """A base trained on the public images, which no device holds."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    steps: Count = 400
+    batch: Count = 64
+    learning_rate: Positive = 0.1
+    momentum: Fraction = 0.9
+
+
+class RandomBase(Section):
+    """A base that knows nothing."""
+
+    kind: Literal["random"] = "random"
+
+
+class BaseFile(Section):
+    """A base from a safetensors file, relative to the working directory."""
+
+    kind: Literal["file"] = "file"
+    path: Text
+
+
+Base = Annotated[
+    PretrainedBase | RandomBase | BaseFile, Field(discriminator="kind"), default_kind("pretrained")
+]
+
+
+class Model(Section):
+    """A multilayer perceptron with frozen weights under the adapters."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[Count, ...] = (64, 64)
+    base: Base = Field(default_factory=PretrainedBase)
+
+
+class Task(Section):
+    """One task: two swapped labels (its own label code) and its share of the training images."""
+
+    swap: Annotated[tuple[Label, Label], exactly(2, "[1, 7]")] | None = None
+    share: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "Task":
+        if self.swap is not None and self.swap[0] == self.swap[1]:
+            hint = "name two different labels, or leave swap out"
+            raise ProblemsError(Problem(f"{list(self.swap)} swaps a label with itself", hint, ("swap",)))
+        return self
+
+
+class IidPartition(Section):
+    """Images dealt to the devices of a task at random."""
+
+    kind: Literal["iid"] = "iid"
+    min_images: Count = 2
+
+
+class DirichletPartition(Section):
+    """Class proportions of each device drawn from Dirichlet(concentration): small means one-sided."""
+
+    kind: Literal["dirichlet"] = "dirichlet"
+    concentration: Positive = 0.5
+    min_images: Count = 2
+
+
+Partition = Annotated[
+    IidPartition | DirichletPartition, Field(discriminator="kind"), default_kind("dirichlet")
+]
+
+
+class Data(Section):
+    """Images, how many serve which purpose, and what makes the tasks differ.
+
+    `training_images` and `test_images` may be `all` (None here): all that is left.
+    """
+
+    name: Literal["digits", "mnist"] = "digits"
+    public_images: Count = 300
+    training_images: AllOrCount = 400
+    test_images: AllOrCount = 700
+    camera: Literal["quarter-turn", "upright"] = "quarter-turn"
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = (
+        Task(swap=(1, 7), share=8.0),
+        Task(swap=(3, 8), share=4.0),
+        Task(swap=(4, 9), share=2.0),
+        Task(swap=(5, 6), share=1.0),
+    )
+    partition: Partition = Field(default_factory=DirichletPartition)
+
+    @property
+    def max_training_images(self) -> int:
+        """Training images of all tasks together, with `all` resolved."""
+        taken = self.public_images + (0 if self.name in TEST_IMAGES else self.test_images or 0)
+        return POOL_IMAGES[self.name] - taken if self.training_images is None else self.training_images
+
+    def images_of_task(self, task_index: int) -> int:
+        """Training images of one task by its share, rounded down."""
+        total_share = sum(task.share for task in self.tasks)
+        return int(self.max_training_images * self.tasks[task_index].share / total_share + 1e-9)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Data":
+        raise_any(self._pool_problems() if self.name in TEST_IMAGES else self._shared_pool_problems())
+        return self
+
+    def _shared_pool_problems(self) -> list[Problem]:
+        if self.training_images is None and self.test_images is None:
+            message = f"training_images and test_images cannot both be all: {self.name} is one pool of images"
+            return [
+                Problem(
+                    message, "write a number for one of the two", ("test_images",), (("training_images",),)
+                )
+            ]
+        wanted = {"public_images": self.public_images, "training_images": self.training_images or 1}
+        return self._excess({**wanted, "test_images": self.test_images or 1}, POOL_IMAGES[self.name])
+
+    def _pool_problems(self) -> list[Problem]:
+        wanted = {"public_images": self.public_images, "training_images": self.training_images or 1}
+        problems = self._excess(wanted, POOL_IMAGES[self.name])
+        return problems + self._excess({"test_images": self.test_images or 1}, TEST_IMAGES[self.name])
+
+    def _excess(self, wanted: dict[str, int], available: int) -> list[Problem]:
+        total = sum(wanted.values())
+        if total <= available:
+            return []
+        largest = max(wanted, key=lambda name: wanted[name])
+        parts = " + ".join(f"{name} {count}" for name, count in wanted.items())
+        message = f"{self.name} holds {available} images for {parts} = {total}"
+        others = tuple((name,) for name in ("name", *wanted))
+        return [Problem(message, f"take {total - available} fewer", (largest,), others)]
+
+
+class Adapters(Section):
+    """The two low-rank adapters of each layer: one shared by all tasks, one per task."""
+
+    shared_rank: Natural = 6
+    personal_rank: Natural = 2
+    scale: Positive = 1.0
+    init_scale: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "Adapters":
+        if self.shared_rank + self.personal_rank == 0:
+            message = "shared_rank and personal_rank are both 0: nothing would be learned"
+            hint = "give at least one of them a rank"
+            raise ProblemsError(Problem(message, hint, ("shared_rank",), (("personal_rank",),)))
+        return self
+
+
+class Learning(Section):
+    """One gradient step per round on both adapters; the base never changes."""
+
+    model: Model = Field(default_factory=Model)
+    data: Data = Field(default_factory=Data)
+    adapters: Adapters = Field(default_factory=Adapters)
+    learning_rate: Positive = 0.15
+    batch: Batch = "full"

@@ -1,0 +1,177 @@
+"""One scenario, one run: the clock drives the numbers, and the rounds become a folder."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from safetensors.torch import save_file
+from threadpoolctl import threadpool_limits
+
+from airsim import store
+from airsim.build import Simulation, build_simulation, fingerprint
+from airsim.des import RoundRecord, run_rounds
+from airsim.scenario import Scenario
+
+OnRound = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    `metrics` holds one list per quantity with one entry per round; NaN where a round was not evaluated.
+    `summary` is what a row of a sweep's table shows. `folder` is None for a run that was not saved.
+    """
+
+    fingerprint: str
+    metrics: Mapping[str, list[Any]]
+    summary: Mapping[str, float | int]
+    folder: Path | None
+
+
+def run(scenario: Scenario, *, out: Path | str | None = None, on_round: OnRound | None = None) -> RunResult:
+    """Simulate a scenario; with `out`, keep the run in that very folder.
+
+    A folder that already holds this run is read instead of computed again. `on_round` receives the
+    metrics of each round as it ends.
+
+    Raises:
+        ScenarioError, DataError: the scenario cannot be built.
+        DivergenceError: training left the finite numbers; nothing is kept.
+        ResultsError: `out` holds something else.
+    """
+    name = fingerprint(scenario)
+    if out is None:
+        return _result(name, _simulate(scenario, _Recorder(on_round)), None)
+    folder = Path(out)
+    stored = store.finished_run(folder, name)
+    if stored is None:
+        _simulate_into(folder, name, scenario, on_round)
+        stored = store.read_run(folder)
+    return _result(name, stored.rounds, folder)
+
+
+def default_folder(scenario: Scenario) -> Path:
+    """Where a run is kept unless told otherwise: its name and fingerprint under `runs/`."""
+    return Path("runs") / f"{scenario.name}-{fingerprint(scenario)}"
+
+
+def is_finished(scenario: Scenario, folder: Path) -> bool:
+    """Whether this folder already holds this run."""
+    return store.finished_run(folder, fingerprint(scenario)) is not None
+
+
+@dataclass
+class _Recorder:
+    """Collects the rounds, and writes them to a stream where there is one."""
+
+    on_round: OnRound | None
+    metrics_stream: TextIO | None = None
+    timeline_stream: TextIO | None = None
+    rounds: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        self.rounds.append(metrics)
+        if self.metrics_stream is not None:
+            store.append_line(self.metrics_stream, metrics)
+        if self.on_round is not None:
+            self.on_round(metrics)
+
+    def add_timeline(self, record: RoundRecord) -> None:
+        if self.timeline_stream is not None:
+            for span in record.spans:
+                store.append_line(self.timeline_stream, {"round": record.round_index, **asdict(span)})
+
+
+def _simulate_into(folder: Path, name: str, scenario: Scenario, on_round: OnRound | None) -> None:
+    started = time.time()
+    with store.run_draft(folder) as draft:
+        (draft / store.SCENARIO).write_text(scenario.resolved_yaml(), encoding="utf-8")
+        with (
+            (draft / store.METRICS).open("w", encoding="utf-8") as metrics,
+            (draft / store.TIMELINE).open("w", encoding="utf-8") as timeline,
+        ):
+            simulation, rounds = _run(scenario, _Recorder(on_round, metrics, timeline))
+        save_file(simulation.engine.adapters.named_tensors(), draft / store.ADAPTERS)
+        manifest = {
+            "fingerprint": name,
+            "name": scenario.name,
+            "seed": scenario.seed,
+            "results_version": store.RESULTS_VERSION,
+            "data_checksum": simulation.data_checksum,
+            "summary": summarise(rounds),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "wall_s": round(time.time() - started, 3),
+            **store.environment(),
+        }
+        store.write_atomically(draft / store.MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+
+def _simulate(scenario: Scenario, recorder: _Recorder) -> list[Mapping[str, Any]]:
+    return _run(scenario, recorder)[1]
+
+
+def _run(scenario: Scenario, recorder: _Recorder) -> tuple[Simulation, list[Mapping[str, Any]]]:
+    with one_thread():
+        simulation = build_simulation(scenario)
+        engine, last = simulation.engine, scenario.stop.rounds - 1
+        spent_j = 0.0
+
+        def close(record: RoundRecord) -> None:
+            nonlocal spent_j
+            spent_j += record.energy_j
+            done = record.round_index + 1
+            metrics: dict[str, Any] = {
+                "round": done,
+                "sim_time_s": record.stop_s,
+                "energy_j": spent_j,
+                "channel_uses": done * simulation.channel_uses_per_round,
+                **engine.metrics,
+            }
+            if done % scenario.record.evaluate_every == 0 or record.round_index == last:
+                metrics |= engine.evaluate()
+            if record.round_index < scenario.record.timeline_rounds:
+                recorder.add_timeline(record)
+            recorder.add(metrics)
+
+        run_rounds(simulation.profile, engine, scenario.stop.rounds, close)
+    return simulation, recorder.rounds
+
+
+def summarise(rounds: list[Mapping[str, Any]]) -> dict[str, float | int]:
+    """The row that stands for a run: last accuracy and loss, mean Pi_t over the rounds, totals."""
+    final = rounds[-1]
+    return {
+        "accuracy": final["accuracy"],
+        "accuracy_worst_task": final["accuracy_worst_task"],
+        "loss": final["loss"],
+        "pi_predicted": sum(entry["pi_predicted"] for entry in rounds) / len(rounds),
+        "pi_realised": sum(entry["pi_realised"] for entry in rounds) / len(rounds),
+        "sim_time_s": final["sim_time_s"],
+        "energy_j": final["energy_j"],
+        "channel_uses": final["channel_uses"],
+        "rounds": len(rounds),
+    }
+
+
+def _result(name: str, rounds: Any, folder: Path | None) -> RunResult:
+    keys = dict.fromkeys(key for entry in rounds for key in entry)
+    metrics = {key: [entry.get(key, float("nan")) for entry in rounds] for key in keys}
+    return RunResult(name, metrics, summarise(list(rounds)), folder)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run kernels on one thread: bits then depend neither on the number of cores nor on its choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,83 @@
+"""The table of a sweep: one row per trial, in the order of the sweep."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airsim import store
+from airsim.errors import ResultsError
+from airsim.scenario import Scenario
+
+RESULTS = "results.csv"
+FAILURES = "failures.json"
+TRIALS = "trials"
+SWEEP_SCENARIO = "sweep.lock.yaml"
+
+MEASURES = (
+    "accuracy",
+    "accuracy_worst_task",
+    "loss",
+    "pi_predicted",
+    "pi_realised",
+    "sim_time_s",
+    "energy_j",
+    "channel_uses",
+    "rounds",
+)
+
+Row = tuple[Mapping[str, Any], int, Mapping[str, float | int]]
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """A sweep read back: the scenario it came from, its swept keys, and its rows as text."""
+
+    folder: Path
+    scenario: Scenario
+    swept_keys: tuple[str, ...]
+    rows: tuple[Mapping[str, str], ...]
+
+
+def write_results(folder: Path, rows: Sequence[Row]) -> None:
+    """Write `results.csv`; a trial without a result has empty cells, never a number."""
+    keys = list(rows[0][0])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*keys, "seed", *MEASURES])
+    for values, seed, summary in rows:
+        writer.writerow([*(values[key] for key in keys), seed, *(summary.get(name, "") for name in MEASURES)])
+    store.write_atomically(folder / RESULTS, text.getvalue())
+
+
+def write_failures(folder: Path, failures: Sequence[tuple[Mapping[str, Any], int, str]]) -> None:
+    """Write why trials failed; without failures, no file."""
+    path = folder / FAILURES
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    records = [{**values, "seed": seed, "reason": reason} for values, seed, reason in failures]
+    store.write_atomically(path, json.dumps(records, indent=2) + "\n")
+
+
+def read_sweep(folder: Path) -> StoredSweep:
+    """Read a sweep folder.
+
+    Raises:
+        ResultsError: the folder is no sweep, or its table is not there yet.
+    """
+    if not (folder / SWEEP_SCENARIO).is_file():
+        raise ResultsError(f"{folder} is not a sweep folder: {SWEEP_SCENARIO} is missing")
+    if not (folder / RESULTS).is_file():
+        raise ResultsError(
+            f"{folder} has no {RESULTS} yet: run the same airsim sweep command again to finish it"
+        )
+    with (folder / RESULTS).open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        rows = tuple(reader)
+        columns = list(reader.fieldnames or [])
+    swept = tuple(columns[: columns.index("seed")])
+    return StoredSweep(folder, Scenario.load(folder / SWEEP_SCENARIO), swept, rows)

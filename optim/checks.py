@@ -1,0 +1,56 @@
+"""Refuse impossible numbers where they enter: field, index, value, way out."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Complex, Float
+
+
+
+def real_array(field: str, values: Any) -> Float[np.ndarray, "..."]:
+    """A finite float64 array of its own, or a `ValueError` that says where it is not."""
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{field} is no array of real numbers: {error}") from error
+    refuse(field, array, ~np.isfinite(array), "give a finite number")
+    return array
+
+
+def complex_array(field: str, values: Any) -> Complex[np.ndarray, "..."]:
+    """A finite complex128 array of its own, or a `ValueError` that says where it is not."""
+    try:
+        array = np.array(values, dtype=np.complex128)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{field} is no array of complex numbers: {error}") from error
+    refuse(field, array, ~np.isfinite(array), "give finite numbers; a lost link is a row of zeros")
+    return array
+
+
+def non_negative(field: str, array: Float[np.ndarray, "..."], way_out: str) -> None:
+    """Raise `ValueError` at the first entry below zero."""
+    refuse(field, array, array < 0, way_out)
+
+
+def positive(field: str, array: Float[np.ndarray, "..."], way_out: str) -> None:
+    """Raise `ValueError` at the first entry that is not above zero."""
+    refuse(field, array, array <= 0, way_out)
+
+
+def broadcast(field: str, array: Float[np.ndarray, "..."], shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """The array repeated to `shape`, read-only, or a `ValueError` naming both shapes."""
+    try:
+        repeated = np.array(np.broadcast_to(array, shape))
+    except ValueError as error:
+        raise ValueError(f"{field} has shape {array.shape}, which does not fit {shape}: {error}") from error
+    repeated.setflags(write=False)
+    return repeated
+
+
+def refuse(field: str, array: np.ndarray, wrong: Bool[np.ndarray, "..."], way_out: str) -> None:
+    """Raise `ValueError` for the first entry marked wrong."""
+    if not wrong.any():
+        return
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    label = f"{field}[{', '.join(map(str, index))}]" if index else field
+    raise ValueError(f"{label} = {array[index]:g} is not allowed: {way_out}")

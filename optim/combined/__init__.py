@@ -1,0 +1,1 @@
+"""One base station, several edge servers, one energy budget per device."""

@@ -1,0 +1,215 @@
+"""Two adapters, one energy budget: all aggregations of a round as one problem."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex, Float, Int
+
+from optim import checks
+from optim.problem import AirCompProblem
+
+# A device whose payload deviates less than this sends nothing: there is nothing to normalise by.
+SILENT_STD = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class CombinedProblem:
+    r"""Every device serves the base station (shared adapter) and its edge server (personal adapter):
+
+    .. math:: \min\ \Pi = \frac{R_s}{R} \mathrm{MSE}_0 + \frac{R_p}{R} \sum_n \frac{D_n}{D} \mathrm{MSE}_n
+              \quad\text{subject to}\quad |b_k^\bullet|^2 \le P_k^{\rm peak},\
+              \frac{R_s}{R} |b_k^s|^2 + \frac{R_p}{R} |b_k^p|^2 \le \bar P_k
+
+    with :math:`R = R_s + R_p`: the communication term of [Sun, Theorem 3, Eq. 41]. The average is taken over
+    the round, since a phase lasts in proportion to its rank. Tasks are orthogonal. Stream 0 is the base station,
+    stream n edge server n.
+
+    Args:
+        base_station_channel: one row per device.
+        edge_channels: for each edge server one row per member, in the order of `members`.
+        members: for each edge server the devices of its task; every device stands in exactly one.
+        data_sizes: D_k > 0.
+        rank_shared, rank_personal: R_s and R_p; one of them may be 0, its streams then stay silent.
+        average_power_w, peak_power_w: one number, or one per device.
+        noise_power_w: one number, or the base station's and then one per edge server.
+        payload_std: standard deviations of the shared and of the personal payload of each device. The targets then
+            are the aggregation weights times deviation over `reference_std`, as payloads are sent at unit variance.
+    """
+
+    base_station_channel: Complex[np.ndarray, "K N"]
+    edge_channels: tuple[Complex[np.ndarray, "_ _"], ...]
+    members: tuple[Int[np.ndarray, "_"], ...]
+    data_sizes: Float[np.ndarray, "K"]
+    rank_shared: int
+    rank_personal: int
+    average_power_w: Float[np.ndarray, "K"]
+    peak_power_w: Float[np.ndarray, "K"]
+    noise_power_w: Float[np.ndarray, "E1"]
+    payload_std: tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None = None
+
+    def __post_init__(self) -> None:
+        base_channel = _matrix("base_station_channel", self.base_station_channel)
+        num_devices = len(base_channel)
+        if num_devices == 0:
+            raise ValueError("base_station_channel has no rows: give one per device")
+        members = tuple(_member_list(n, task) for n, task in enumerate(self.members))
+        _check_partition(members, num_devices)
+        channels = tuple(_matrix(f"edge_channels[{n}]", channel) for n, channel in enumerate(self.edge_channels))
+        _check_rows(channels, members)
+        _check_ranks(self.rank_shared, self.rank_personal)
+        freeze = object.__setattr__
+        freeze(self, "base_station_channel", base_channel)
+        freeze(self, "edge_channels", channels)
+        freeze(self, "members", members)
+        sizes = _per_device("data_sizes", self.data_sizes, num_devices)
+        checks.positive("data_sizes", sizes, "a device without data cannot be aggregated; drop it from the cohort")
+        freeze(self, "data_sizes", sizes)
+        for field in ("average_power_w", "peak_power_w"):
+            power_w = _per_device(field, getattr(self, field), num_devices)
+            checks.non_negative(field, power_w, "a device that stays silent has 0 W")
+            freeze(self, field, power_w)
+        noise_w = checks.real_array("noise_power_w", self.noise_power_w)
+        checks.positive("noise_power_w", noise_w, "give the receiver's noise power in watts, above zero")
+        freeze(self, "noise_power_w", checks.broadcast("noise_power_w", noise_w, (1 + len(members),)))
+        freeze(self, "payload_std", _payload_std(self.payload_std, num_devices))
+
+    @property
+    def num_devices(self) -> int:
+        """K."""
+        return len(self.base_station_channel)
+
+    @property
+    def num_edge_servers(self) -> int:
+        """E."""
+        return len(self.members)
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """``(R_s / R, R_p / R)``: share of each adapter in payload, airtime and error."""
+        total = self.rank_shared + self.rank_personal
+        return self.rank_shared / total, self.rank_personal / total
+
+    @property
+    def task_sizes(self) -> Float[np.ndarray, "E"]:
+        """``D_n``, the data of each task."""
+        return np.array([self.data_sizes[task].sum() for task in self.members], dtype=np.float64)
+
+    @property
+    def stream_weights(self) -> Float[np.ndarray, "E1"]:
+        """Weight of each stream's error in Pi; they sum to 1."""
+        shared, personal = self.shares
+        return np.concatenate([[shared], personal * self.task_sizes / self.data_sizes.sum()])
+
+    @property
+    def reference_std(self) -> float:
+        r"""Deviation that all targets are relative to, a weighted root mean square.
+
+        .. math:: \sigma_t^2 = \sum_k \frac{D_k}{D} \Big( \frac{R_s}{R} \varsigma_{k,s}^2
+                  + \frac{R_p}{R} \varsigma_{k,p}^2 \Big)
+
+        1 without `payload_std`, or if every payload is constant. ``sigma_t^2 * Pi`` does not depend on it.
+        """
+        if self.payload_std is None:
+            return 1.0
+        shared, personal = self.payload_std
+        power = self.shares[0] * shared**2 + self.shares[1] * personal**2
+        reference = float(np.sqrt((self.data_sizes * power).sum() / self.data_sizes.sum()))
+        return reference if reference > 0 else 1.0
+
+    @property
+    def targets(self) -> tuple[Float[np.ndarray, "_"], ...]:
+        """Effective target gains of each stream's devices."""
+        shared, personal = self._relative_std()
+        base = self.data_sizes / self.data_sizes.sum() * shared
+        edges = [self.data_sizes[task] / self.data_sizes[task].sum() * personal[task] for task in self.members]
+        return base, *edges
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether only peak powers bind, so that every stream is a problem of its own."""
+        return bool((self.average_power_w >= self.peak_power_w).all())
+
+    def streams(self, power_w: Sequence[Float[np.ndarray, "_"]]) -> tuple[AirCompProblem, ...]:
+        """Each stream alone, with the given power caps of its devices."""
+        channels = (self.base_station_channel, *self.edge_channels)
+        stacked = zip(channels, self.targets, power_w, self.noise_power_w, strict=True)
+        return tuple(AirCompProblem(*parts) for parts in stacked)
+
+    def _relative_std(self) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
+        if self.payload_std is None:
+            return np.ones(self.num_devices), np.ones(self.num_devices)
+        reference = self.reference_std
+        shared, personal = (np.where(std < SILENT_STD, 0.0, std) / reference for std in self.payload_std)
+        return shared, personal
+
+
+def _matrix(field: str, values: Any) -> Complex[np.ndarray, "rows N"]:
+    matrix = checks.complex_array(field, values)
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise ValueError(f"{field} has shape {matrix.shape}: give one row per device and one column per antenna")
+    matrix.setflags(write=False)
+    return matrix
+
+
+def _per_device(field: str, values: Any, num_devices: int) -> Float[np.ndarray, "K"]:
+    return checks.broadcast(field, checks.real_array(field, values), (num_devices,))
+
+
+def _member_list(task: int, values: Any) -> Int[np.ndarray, "_"]:
+    members = np.asarray(values)
+    if members.ndim != 1 or (members.size and not np.issubdtype(members.dtype, np.integer)):
+        raise ValueError(f"members[{task}] = {values!r} is not allowed: give a list of device indices")
+    members = members.astype(np.int64)
+    members.setflags(write=False)
+    return members
+
+
+def _check_partition(members: tuple[Int[np.ndarray, "_"], ...], num_devices: int) -> None:
+    for task, devices in enumerate(members):
+        checks.refuse(
+            f"members[{task}]", devices, (devices < 0) | (devices >= num_devices), f"devices are 0 to {num_devices - 1}"
+        )
+    counts = np.bincount(np.concatenate([*members, np.zeros(0, np.int64)]), minlength=num_devices)
+    if (counts != 1).any():
+        device = int(np.argmax(counts != 1))
+        raise ValueError(
+            f"members: device {device} stands in {counts[device]} tasks; every device needs exactly one "
+            "(drop absent devices from all arguments)"
+        )
+
+
+def _check_rows(
+    channels: tuple[Complex[np.ndarray, "_ _"], ...], members: tuple[Int[np.ndarray, "_"], ...]
+) -> None:
+    if len(channels) != len(members):
+        raise ValueError(f"edge_channels has {len(channels)} entries but members has {len(members)}: one each per task")
+    for task, (channel, devices) in enumerate(zip(channels, members, strict=True)):
+        if len(channel) != len(devices):
+            raise ValueError(
+                f"edge_channels[{task}] has {len(channel)} rows but members[{task}] has {len(devices)} devices: "
+                "give one row per member, in the same order"
+            )
+
+
+def _check_ranks(rank_shared: int, rank_personal: int) -> None:
+    for field, rank in (("rank_shared", rank_shared), ("rank_personal", rank_personal)):
+        if rank < 0:
+            raise ValueError(f"{field} = {rank} is not allowed: ranks are 0 or more")
+    if rank_shared + rank_personal == 0:
+        raise ValueError("rank_shared and rank_personal are both 0: there is nothing to aggregate")
+
+
+def _payload_std(values: Any, num_devices: int) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
+    if values is None:
+        return None
+    if len(values) != 2:
+        raise ValueError(f"payload_std has {len(values)} entries: give the pair (shared, personal)")
+    pair = []
+    for name, std in zip(("shared", "personal"), values, strict=True):
+        field = f"payload_std ({name})"
+        array = _per_device(field, std, num_devices)
+        checks.non_negative(field, array, "standard deviations are 0 or more")
+        pair.append(array)
+    return pair[0], pair[1]

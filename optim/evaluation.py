@@ -1,0 +1,45 @@
+"""The errors of any design on any problem, also one that it was not designed for."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from optim import mse
+from optim.combined.mse import stream_mse
+from optim.combined.problem import CombinedProblem
+from optim.design import CombinedDesign, TransceiverDesign
+from optim.problem import AirCompProblem
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Error of one receiver's design, in its two parts."""
+
+    misalignment: Float[np.ndarray, "*batch"] | float
+    noise_term: Float[np.ndarray, "*batch"] | float
+
+    @property
+    def mse(self) -> Float[np.ndarray, "*batch"] | float:
+        """Mean squared error per complex symbol."""
+        return self.misalignment + self.noise_term
+
+
+@dataclass(frozen=True, eq=False)
+class CombinedEvaluation:
+    """Pi of a combined design, and the error of each stream (base station first)."""
+
+    pi: float
+    stream_mse: Float[np.ndarray, "E1"]
+
+
+def evaluate_receiver(problem: AirCompProblem, design: TransceiverDesign) -> Evaluation:
+    """Both parts of the error; floats for a single problem."""
+    parts = mse.misalignment(problem, design), mse.noise(problem, design)
+    return Evaluation(*(part if part.ndim else float(part) for part in parts))
+
+
+def evaluate_combined(problem: CombinedProblem, design: CombinedDesign) -> CombinedEvaluation:
+    """Pi and its streams."""
+    errors = stream_mse(problem, design)
+    return CombinedEvaluation(float(problem.stream_weights @ errors), errors)

@@ -1,0 +1,26 @@
+"""Reach a high signal-to-noise ratio through lower ones.
+
+Near channel inversion the error is a narrow curved valley: descents creep along it, or settle in a poor one. With
+more noise the valleys are wide and few. A short descent at a soft level, carried over to the next, arrives in a good
+valley close to its bottom.
+"""
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+# Amplitude ratio, per typical device, at which descents are quick; from there it rises by this factor per level.
+EASY_STRENGTH = 3.0
+LEVEL_RATIO = 3.0
+MAX_LEVELS = 6
+
+
+def softening_levels(rows: Complex[np.ndarray, "*batch K n"]) -> Float[np.ndarray, "L *batch"]:
+    """Factors on the rows of each problem, rising towards 1 (which is not among them); none if all are easy."""
+    strengths = np.linalg.norm(rows, axis=-1)
+    typical = np.median(np.where(strengths > 0, strengths, np.inf), axis=-1)
+    typical = np.where(np.isfinite(typical), typical, strengths.max(axis=-1, initial=0.0))
+    softest = EASY_STRENGTH / np.maximum(typical, EASY_STRENGTH)
+    hardest = float(softest.min(initial=1.0))
+    num_levels = min(int(np.ceil(np.log(1 / hardest) / np.log(LEVEL_RATIO))), MAX_LEVELS)
+    remaining = 1 - np.arange(num_levels) / max(num_levels, 1)  # 1 at the softest level, then falling
+    return softest ** remaining.reshape(-1, *(1,) * softest.ndim)

@@ -1,0 +1,144 @@
+"""Solve, evaluate, bound: three verbs, each for both kinds of problem."""
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+from jaxtyping import Float
+
+from optim import certificate, checks, normal_form
+from optim.combined import bound, form
+from optim.combined.problem import CombinedProblem
+from optim.combined.solution import CombinedSolution
+from optim.design import CombinedDesign, TransceiverDesign
+from optim.evaluation import CombinedEvaluation, Evaluation, evaluate_combined, evaluate_receiver
+from optim.options import SolverOptions
+from optim.problem import AirCompProblem
+from optim.solution import Solution
+from optim.solvers.catalogue import build_solver
+
+
+@overload
+def solve(
+    problem: AirCompProblem,
+    method: str = ...,
+    *,
+    starts: int = ...,
+    max_iterations: int = ...,
+    tolerance: float = ...,
+    seed: int = ...,
+) -> Solution: ...
+
+
+@overload
+def solve(
+    problem: CombinedProblem,
+    method: str = ...,
+    *,
+    starts: int = ...,
+    max_iterations: int = ...,
+    tolerance: float = ...,
+    seed: int = ...,
+) -> CombinedSolution: ...
+
+
+def solve(
+    problem: AirCompProblem | CombinedProblem,
+    method: str = "auto",
+    *,
+    starts: int = 4,
+    max_iterations: int = 200,
+    tolerance: float = 1e-7,
+    seed: int = 0,
+) -> Solution | CombinedSolution:
+    """A design with its error and a certified lower bound.
+
+    Args:
+        method: `auto` takes the exact threshold rule for one antenna and `phase-mm` otherwise; see
+            `optim.solvers.catalogue` for the others.
+        starts: number of starting points of the local methods.
+        max_iterations: of each descent.
+        tolerance: relative fall of the error below which a descent ends.
+        seed: of the starting points; the same call gives the same design.
+
+    Raises:
+        ValueError: for an unknown method, or one that cannot take this problem.
+    """
+    solver = build_solver(method, SolverOptions(starts, max_iterations, tolerance, seed))
+    if isinstance(problem, CombinedProblem):
+        return solver.solve_combined(problem)
+    return solver.solve_receiver(problem)
+
+
+@overload
+def evaluate(problem: AirCompProblem, design: TransceiverDesign) -> Evaluation: ...
+
+
+@overload
+def evaluate(problem: CombinedProblem, design: CombinedDesign) -> CombinedEvaluation: ...
+
+
+def evaluate(
+    problem: AirCompProblem | CombinedProblem, design: TransceiverDesign | CombinedDesign
+) -> Evaluation | CombinedEvaluation:
+    """The errors of a design, also of one that was made for another noise, channel or budget."""
+    if isinstance(problem, CombinedProblem) and isinstance(design, CombinedDesign):
+        return evaluate_combined(problem, design)
+    if isinstance(problem, AirCompProblem) and isinstance(design, TransceiverDesign):
+        return evaluate_receiver(problem, design)
+    raise TypeError(f"a {type(design).__name__} is no design for a {type(problem).__name__}")
+
+
+def lower_bound(
+    problem: AirCompProblem | CombinedProblem, multipliers: Any = None
+) -> Float[np.ndarray, "*batch"] | float:
+    r"""A number that no design can beat, from any multipliers; only their proportions matter.
+
+    Args:
+        multipliers: for one receiver :math:`\lambda_k \ge 0` of
+            :math:`\sum_k \lambda_k P_k h_k h_k^H \preceq \sigma^2 I`; for a combined problem one such array per stream,
+            of :math:`\sum_k \lambda_k h_k h_k^H \preceq W_i \sigma_i^2 I`. They are scaled to the edge of this set.
+            Without any, the better of uniform and matched multipliers, ``1 / (P_k |h_k|^2)``.
+    """
+    if isinstance(problem, CombinedProblem):
+        return _combined_bound(problem, multipliers)
+    return _receiver_bound(problem, multipliers)
+
+
+def _receiver_bound(problem: AirCompProblem, multipliers: Any) -> Float[np.ndarray, "*batch"] | float:
+    normal = normal_form.apply(problem)
+    if multipliers is None:
+        candidates = certificate.closed_form_multipliers(normal)
+    else:
+        given = checks.real_array("multipliers", multipliers)
+        checks.non_negative("multipliers", given, "a bound needs multipliers of 0 or more")
+        shape = problem.target_gains.shape
+        candidates = checks.broadcast("multipliers", given, shape).reshape(1, -1, shape[-1])
+    value = certificate.dual_value(normal, candidates).max(axis=0).reshape(problem.batch_shape)
+    return value if problem.batch_shape else float(value)
+
+
+def _combined_bound(problem: CombinedProblem, multipliers: Sequence[Any] | None) -> float:
+    normal = form.normalise(problem)
+    if multipliers is None:
+        candidates = bound.closed_form_multipliers(normal)
+    else:
+        candidates = _per_device_multipliers(problem, multipliers)[None] / normal.reference_divisor_w
+    return float(bound.combined_dual_value(normal, candidates).max())
+
+
+def _per_device_multipliers(problem: CombinedProblem, multipliers: Sequence[Any]) -> Float[np.ndarray, "2 K"]:
+    """Stream by stream to device by device."""
+    if len(multipliers) != 1 + problem.num_edge_servers:
+        raise ValueError(
+            f"multipliers has {len(multipliers)} entries: give {1 + problem.num_edge_servers}, one array per stream, "
+            "the base station's first"
+        )
+    table = np.zeros((2, problem.num_devices))
+    everyone = np.arange(problem.num_devices)
+    for stream, devices in enumerate((everyone, *problem.members)):
+        field = f"multipliers[{stream}]"
+        given = checks.real_array(field, multipliers[stream])
+        checks.non_negative(field, given, "a bound needs multipliers of 0 or more")
+        table[min(stream, 1), devices] = checks.broadcast(field, given, devices.shape)
+    return table

@@ -1,0 +1,105 @@
+"""What a solver hands back: a design, its error, what no design can beat, and how it ended."""
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from optim import mse
+from optim.design import TransceiverDesign
+from optim.problem import AirCompProblem
+
+# Recomputed numbers must agree to this relative accuracy; powers may exceed a budget by as much.
+AGREEMENT = 1e-9
+
+Value = Float[np.ndarray, "*batch"] | float
+History = tuple[float, ...]
+
+
+class Status(enum.Enum):
+    """How a solve ended, as a sentence."""
+
+    CONVERGED = "The error fell by less than the tolerance in the last step."
+    ITERATION_LIMIT = "The iteration limit was reached. Raise `max_iterations` for a smaller error."
+    CLOSED_FORM = "The design is the value of a formula; nothing was iterated."
+    SOLVER_INACCURATE = (
+        "The convex solver stopped short of its accuracy. Design and bound are still valid, since both are "
+        "recomputed in closed form, but they may lie further apart than they need to."
+    )
+    INFEASIBLE = (
+        "The convex solver failed. The design is the best of the starting points. Likely causes: a device in a "
+        "deep fade, or powers that differ by many orders of magnitude."
+    )
+    SILENT = "Nothing can arrive: every device lacks a target, power or a channel. The best design is silence."
+
+
+class VerificationError(AssertionError):
+    """A solution disagrees with its problem."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A design for an :class:`~optim.AirCompProblem`; in a batch all numbers are per instance."""
+
+    design: TransceiverDesign
+    misalignment: Value
+    noise_term: Value
+    lower_bound: Value
+    status: Status | tuple[Status, ...]
+    history: History | tuple[History, ...]
+
+    @property
+    def mse(self) -> Value:
+        """Mean squared error per complex symbol: misalignment plus noise."""
+        return self.misalignment + self.noise_term
+
+    @property
+    def mse_db(self) -> Value:
+        """The error in decibels; minus infinity where it is zero."""
+        with np.errstate(divide="ignore"):
+            return 10 * np.log10(self.mse)
+
+    @property
+    def gap(self) -> Value:
+        """``mse / lower_bound - 1``: how far above the certificate; zero proves a global optimum."""
+        return relative_gap(self.mse, self.lower_bound)
+
+    @property
+    def power_w(self) -> Float[np.ndarray, "*batch K"]:
+        """Power that each device spends."""
+        return self.design.power_w
+
+    def verify(self, problem: AirCompProblem) -> None:
+        """Recompute the error, the powers and the order of the bound.
+
+        Raises:
+            VerificationError: naming the quantity that disagrees.
+        """
+        require_equal("misalignment", self.misalignment, mse.misalignment(problem, self.design), self.mse)
+        require_equal("noise_term", self.noise_term, mse.noise(problem, self.design), self.mse)
+        require_at_most("power_w", self.power_w, problem.power_budget_w)
+        require_at_most("lower_bound", self.lower_bound, self.mse)
+
+
+def relative_gap(value: Value, bound: Value) -> Value:
+    """``value / bound - 1``: 0 where both vanish, infinite where only the bound does."""
+    error, floor = np.asarray(value), np.asarray(bound)
+    proved = floor > 0
+    ratio = error / np.where(proved, floor, 1.0) - 1
+    gap = np.where(proved, ratio, np.where(error > 0, np.inf, 0.0))
+    return gap if gap.ndim else float(gap)
+
+
+def require_equal(field: str, claimed: Value, recomputed: Value, scale: Value) -> None:
+    """Raise unless both agree to ``AGREEMENT`` times `scale`."""
+    wrong = ~(np.abs(np.asarray(claimed) - recomputed) <= AGREEMENT * np.asarray(scale))
+    if wrong.any():
+        raise VerificationError(f"{field} is claimed as {claimed}, but the design gives {recomputed}")
+
+
+def require_at_most(field: str, value: Value, limit: Value) -> None:
+    """Raise if `value` exceeds `limit` by more than ``AGREEMENT`` of it, or is no number."""
+    wrong = ~(np.asarray(value) <= np.asarray(limit) * (1 + AGREEMENT))
+    if wrong.any():
+        raise VerificationError(f"{field} = {value} exceeds its limit {limit}")

@@ -1,0 +1,76 @@
+"""What every solver offers, and the way from a design to a certified solution."""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+from optim import mse
+from optim.certificate import closed_form_multipliers, dual_value, stationary_multipliers
+from optim.combined.problem import CombinedProblem
+from optim.combined.solution import CombinedSolution
+from optim.design import TransceiverDesign
+from optim.normal_form import NormalForm
+from optim.problem import AirCompProblem
+from optim.solution import History, Solution, Status
+
+
+class AbstractTransceiverSolver(abc.ABC):
+    """Turns a problem of either kind into a solution."""
+
+    @abc.abstractmethod
+    def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        """A design for one receiver, or for a batch of independent ones."""
+
+    @abc.abstractmethod
+    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+        """A design for the base station and all edge servers, with one energy budget per device."""
+
+
+def assemble(
+    problem: AirCompProblem,
+    form: NormalForm,
+    design: TransceiverDesign,
+    endings: Sequence[tuple[Status, History]],
+    multipliers: Float[np.ndarray, "C B K"] | None = None,
+) -> Solution:
+    """The solution of a flat design, in the problem's batch shape, with the best certificate at hand.
+
+    `multipliers` join the closed-form sets and the ones that the beamformer itself implies.
+    """
+    candidates = [closed_form_multipliers(form)]
+    candidates.append(stationary_multipliers(form, form.project(design.receive_beamformer))[None])
+    if multipliers is not None:
+        candidates.append(multipliers)
+    bound = dual_value(form, np.concatenate(candidates)).max(axis=0)
+    batch = problem.batch_shape
+    design = TransceiverDesign(
+        design.transmit_scalars.reshape(*batch, -1), design.receive_beamformer.reshape(*batch, -1)
+    )
+    endings = [(Status.SILENT, h) if silent else (s, h) for silent, (s, h) in zip(form.silent, endings, strict=True)]
+    return Solution(
+        design=design,
+        misalignment=_shaped(mse.misalignment(problem, design), batch),
+        noise_term=_shaped(mse.noise(problem, design), batch),
+        lower_bound=_shaped(bound, batch),
+        status=tuple(status for status, _ in endings) if batch else endings[0][0],
+        history=tuple(history for _, history in endings) if batch else endings[0][1],
+    )
+
+
+def assemble_beams(
+    problem: AirCompProblem,
+    form: NormalForm,
+    point: Complex[np.ndarray, "B n"],
+    endings: Sequence[tuple[Status, History]],
+    multipliers: Float[np.ndarray, "C B K"] | None = None,
+) -> Solution:
+    """As :func:`assemble`, from normal-form beamformers and the best transmit scalars behind them."""
+    beamformer = form.invert(point)
+    design = TransceiverDesign(mse.best_transmit_scalars(problem.flattened(), beamformer), beamformer)
+    return assemble(problem, form, design, endings, multipliers)
+
+
+def _shaped(values: Float[np.ndarray, "*any"], batch: tuple[int, ...]) -> Float[np.ndarray, "*batch"] | float:
+    return values.reshape(batch) if batch else float(values.reshape(()))

@@ -1,0 +1,56 @@
+"""The exact solver for one receive antenna."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from optim import normal_form
+from optim.combined.problem import CombinedProblem
+from optim.combined.solution import CombinedSolution
+from optim.phase_step import reduced_error
+from optim.options import SolverOptions
+from optim.problem import AirCompProblem
+from optim.solution import Solution, Status
+from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
+from optim.solvers.phase_mm import PhaseMajoriseMinimise
+from optim.threshold import scaled_along
+
+
+@final
+@dataclass(frozen=True)
+class ThresholdRule(AbstractTransceiverSolver):
+    """Weak devices at full power, strong ones invert their channel: globally optimal, no iteration [Cao20]."""
+
+    def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        if problem.num_antennas > 1:
+            raise ValueError(
+                f"channel has {problem.num_antennas} antennas, but method 'threshold' is exact for one only: "
+                "use 'auto' or 'phase-mm'"
+            )
+        form = normal_form.apply(problem)
+        points = scaled_along(form.rows, form.targets, np.ones_like(form.rows[:, 0]))
+        errors = reduced_error(form.rows, form.targets, points) * form.target_norm**2
+        return assemble_beams(problem, form, points, [(Status.CLOSED_FORM, (float(e),)) for e in errors])
+
+    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+        raise ValueError(
+            "method 'threshold' solves one receiver with fixed powers, but a CombinedProblem couples "
+            f"{1 + problem.num_edge_servers} receivers through their devices' energy: use 'auto' or 'phase-mm'"
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Automatic(AbstractTransceiverSolver):
+    """The exact rule where it applies, phase majorise-minimise everywhere else."""
+
+    options: SolverOptions = SolverOptions()
+
+    def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        if problem.num_antennas == 1:
+            return ThresholdRule().solve_receiver(problem)
+        return PhaseMajoriseMinimise(self.options).solve_receiver(problem)
+
+    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+        return PhaseMajoriseMinimise(self.options).solve_combined(problem)
