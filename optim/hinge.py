@@ -10,10 +10,10 @@ finite in number, so exchanging them with a line search ends after finitely many
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-# Full exchanges of the active set settle nearly always; a line search finishes the rest.
-FULL_EXCHANGES = 6
-DAMPED_STEPS = 40
-STEP_SIZES = 0.5 ** np.arange(12)
+# Full exchanges settle most problems; the rest continues with a line search, which cannot cycle.
+FULL_EXCHANGES = 4
+DAMPED_STEPS = 50
+STEP_SIZES = np.concatenate([np.linspace(1.0, 0.1, 10), 0.1 * 0.5 ** np.arange(1, 7)])
 
 
 def minimise_hinge(
@@ -21,28 +21,18 @@ def minimise_hinge(
     targets: Float[np.ndarray, "*batch K"],
     point: Float[np.ndarray, "*batch d"],
 ) -> Float[np.ndarray, "*batch d"]:
-    """The minimiser, from the active set of `point`."""
+    """The minimiser, searched from the active set of `point`."""
     system = _RidgeSystem(rows, targets)
     active = _margins(rows, point) < targets
     for _ in range(FULL_EXCHANGES):
-        candidate = system.solve(active)
-        exchanged = _margins(rows, candidate) < targets
-        if (exchanged == active).all():
-            return candidate
-        unsettled, active = (exchanged != active).any(axis=-1), exchanged
-    damped = _damped_newton(rows[unsettled], targets[unsettled], point[unsettled])
-    candidate[unsettled] = damped
-    return candidate
-
-
-def objective(
-    rows: Float[np.ndarray, "*batch K d"],
-    targets: Float[np.ndarray, "*batch K"],
-    point: Float[np.ndarray, "*batch d"],
-) -> Float[np.ndarray, "*batch"]:
-    """``|x|^2 + sum_k (w_k - r_k x)_+^2``."""
-    shortfall = np.maximum(targets - _margins(rows, point), 0.0)
-    return np.asarray((point**2).sum(axis=-1) + (shortfall**2).sum(axis=-1))
+        point = system.solve(active)
+        exchanged = _margins(rows, point) < targets
+        moved, active = exchanged != active, exchanged
+        if not moved.any():
+            return point
+    unsettled = moved.any(axis=-1)
+    point[unsettled] = _damped_newton(rows[unsettled], targets[unsettled], point[unsettled])
+    return point
 
 
 class _RidgeSystem:
@@ -72,21 +62,18 @@ class _RidgeSystem:
 def _damped_newton(
     rows: Float[np.ndarray, "B K d"], targets: Float[np.ndarray, "B K"], point: Float[np.ndarray, "B d"]
 ) -> Float[np.ndarray, "B d"]:
-    """Finite Newton with halved steps: the objective falls in every step until it cannot."""
+    """Finite Newton with a line search: the objective falls until every active set has settled."""
     system = _RidgeSystem(rows, targets)
-    value = objective(rows, targets, point)
+    every = np.arange(len(point))
     for _ in range(DAMPED_STEPS):
-        step = system.solve(_margins(rows, point) < targets) - point
-        trials = point[:, None] + STEP_SIZES[:, None] * step[:, None]  # B T d
-        values = objective(rows[:, None], targets[:, None], trials)
-        best = np.argmin(values, axis=-1)
-        improved = np.take_along_axis(values, best[:, None], axis=-1)[:, 0]
-        better = improved < value
-        if not better.any():
-            break
-        chosen = np.take_along_axis(trials, best[:, None, None], axis=1)[:, 0]
-        point = np.where(better[:, None], chosen, point)
-        value = np.where(better, improved, value)
+        active = _margins(rows, point) < targets
+        newton = system.solve(active)
+        if ((_margins(rows, newton) < targets) == active).all():
+            return newton
+        trials = point[:, None] + STEP_SIZES[:, None] * (newton - point)[:, None]  # B T d
+        shortfall = np.maximum(targets[:, None] - trials @ np.swapaxes(rows, -1, -2), 0.0)
+        best = np.argmin((trials**2).sum(axis=-1) + (shortfall**2).sum(axis=-1), axis=-1)
+        point = trials[every, best]
     return point
 
 

@@ -24,3 +24,9 @@ def softening_levels(rows: Complex[np.ndarray, "*batch K n"]) -> Float[np.ndarra
     num_levels = min(int(np.ceil(np.log(1 / hardest) / np.log(LEVEL_RATIO))), MAX_LEVELS)
     remaining = 1 - np.arange(num_levels) / max(num_levels, 1)  # 1 at the softest level, then falling
     return softest ** remaining.reshape(-1, *(1,) * softest.ndim)
+
+
+def at_level(levels: Float[np.ndarray, "L *batch"], level: int, num_levels: int) -> Float[np.ndarray, "*batch"]:
+    """Factors at one of `num_levels` common levels, for problems that may need fewer: those start at 1 sooner."""
+    index = level - (num_levels - len(levels))
+    return levels[index] if index >= 0 else levels[0] if len(levels) else np.ones(levels.shape[1:])

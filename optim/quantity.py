@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 SIGNIFICANT_DIGITS = 12
 SMALLEST, LARGEST = 1e-300, 1e300  # beyond these, doubles no longer carry 12 digits both ways
@@ -161,7 +161,7 @@ def canonical(text: object, dimension: Dimension) -> float:
 def split(text: str) -> tuple[Decimal, str] | None:
     """Number and unit of a text, or None where it is not a number with a unit: `-20 dB` -> (-20, 'dB')."""
     match = _TEXT.fullmatch(text.translate(_SAME_SIGN).strip())
-    if match is None or not match[2]:
+    if match is None or not match[2] or len(match[1]) > 2 * SIGNIFICANT_DIGITS:
         return None
     return Decimal(match[1]), match[2].strip()
 
@@ -169,8 +169,9 @@ def split(text: str) -> tuple[Decimal, str] | None:
 def _to_si(number: str, unit: str, dimension: Dimension) -> float:
     if unit in dimension.linear:
         try:
-            return float(Decimal(number) * Decimal(dimension.linear[unit]))  # one rounding, at the end
-        except (InvalidOperation, OverflowError):
+            value = float(Decimal(number) * Decimal(dimension.linear[unit]))  # one rounding, at the end
+            return value if value != 0 or not Decimal(number) else math.inf
+        except ArithmeticError:  # an exponent beyond what even decimals hold
             return math.inf
     if unit in dimension.decibel:
         exponent = float(number) / 10

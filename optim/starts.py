@@ -10,8 +10,12 @@ antennas changes no result.
 import numpy as np
 from jaxtyping import Complex, Float, Shaped
 
-from optim.phase_step import back_rotations
+from optim.homotopy import softening_levels
+from optim.phase_step import back_rotations, phase_step, reduced_error
 from optim.threshold import best_scale, scaled_along
+
+CANDIDATES_PER_START = 8
+SCREENING_STEPS = 2
 
 
 def starting_points(
@@ -28,6 +32,24 @@ def starting_points(
     samples = (modes @ (coefficients * np.sqrt(spread))[..., None])[..., 0]  # S-1 *batch n
     directions = np.concatenate([modes[None, ..., :, -1], samples])
     return scaled_along(repeated(rows, num_starts), repeated(targets, num_starts), directions)
+
+
+def screened_starts(
+    rows: Complex[np.ndarray, "*batch K n"],
+    targets: Float[np.ndarray, "*batch K"],
+    num_starts: int,
+    rng: np.random.Generator,
+) -> Complex[np.ndarray, "S *batch n"]:
+    """The best `num_starts` of many starting points after a few phase steps on the softest problem, best first."""
+    levels = softening_levels(rows)
+    softest = rows * levels[0][..., None, None] if len(levels) else rows
+    num_candidates = CANDIDATES_PER_START * num_starts
+    points = starting_points(softest, targets, num_candidates, rng)
+    all_rows, all_targets = repeated(softest, num_candidates), repeated(targets, num_candidates)
+    for _ in range(SCREENING_STEPS):
+        points = phase_step(all_rows, all_targets, points)
+    order = np.argsort(reduced_error(all_rows, all_targets, points), axis=0, kind="stable")[:num_starts]
+    return np.take_along_axis(points, order[..., None], axis=0)
 
 
 def repeated(array: Shaped[np.ndarray, "*shape"], times: int) -> Shaped[np.ndarray, "S *shape"]:

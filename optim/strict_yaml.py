@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -103,7 +104,7 @@ class _AmbiguousError(ValueError):
 class _Composer(yaml.BaseLoader):
     """Nodes with their places, no types yet; refuses anchors, since a value stands where it is used."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         if getattr(event, "anchor", None):
             raise yaml.composer.ComposerError(

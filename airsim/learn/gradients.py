@@ -16,7 +16,7 @@ from airsim.learn.models.mlp import FrozenMLP
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """One batch per device, filled up with rows that weigh nothing; a true row weighs one over their number."""
+    """One batch per device, filled up with rows that weigh nothing; true rows weigh one over their number."""
 
     x: Float[Tensor, "K B F"]
     y: Int[Tensor, "K B"]

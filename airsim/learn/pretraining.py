@@ -61,7 +61,7 @@ def pretrain_base(
 
 def save_base(model: FrozenMLP, path: Path) -> None:
     """Write a base as safetensors: beside, then renamed, so that no reader meets half a file."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, weight, bias in zip(model.layer_names, model.weights, model.biases, strict=True):
         tensors |= {f"{name}.weight": weight.contiguous(), f"{name}.bias": bias.contiguous()}
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -79,7 +79,7 @@ def load_base(path: Path, layer_sizes: Sequence[int]) -> FrozenMLP:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: no base model can be read ({error}); choose another file") from error
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for index, (inputs, outputs) in enumerate(pairwise(layer_sizes)):
         shapes |= {f"layer{index}.weight": (outputs, inputs), f"layer{index}.bias": (outputs,)}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -77,5 +77,5 @@ class AntennaLevelAir(AbstractAir):
 
 def _complex_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Complex[Tensor, "..."]:
     """Circularly symmetric ``CN(0, 1)`` draws in single precision."""
-    pairs = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(np.sqrt(0.5))
-    return torch.view_as_complex(torch.from_numpy(pairs))
+    real, imaginary = rng.standard_normal((2, *shape), dtype=np.float32) * np.float32(np.sqrt(0.5))
+    return torch.complex(torch.from_numpy(real), torch.from_numpy(imaginary))

@@ -7,17 +7,25 @@ from rich.table import Table
 
 from airsim.study.table import StoredSweep
 
-SHOWN = ("accuracy", "accuracy_worst_task", "loss", "pi_predicted", "pi_realised", "sim_time_s", "energy_j")
+SHOWN = {
+    "accuracy": "accuracy",
+    "accuracy_worst_task": "worst",
+    "loss": "loss",
+    "pi_predicted": "Pi_t",
+    "pi_realised": "realised",
+    "sim_time_s": "time s",
+    "energy_j": "J",
+}
 
 
 def sweep_table(stored: StoredSweep) -> Table:
     """One row per trial: swept values, seed, and what was measured."""
-    columns = [*stored.swept_keys, "seed", *SHOWN]
+    headings = {key: key.rsplit(".", 1)[-1] for key in stored.swept_keys} | {"seed": "seed"} | SHOWN
     table = Table(title=f"{stored.scenario.name}: {len(stored.rows)} trials", title_justify="left")
-    for column in columns:
-        table.add_column(column.rsplit(".", 1)[-1], justify="right")
+    for heading in headings.values():
+        table.add_column(heading, justify="right")
     for row in stored.rows:
-        table.add_row(*(shown(row[column]) for column in columns))
+        table.add_row(*(shown(row[column]) for column in headings))
     return table
 
 
@@ -41,10 +49,10 @@ def summary_line(summary: Mapping[str, Any]) -> str:
 
 
 def shown(text: str) -> str:
-    """A cell: numbers shortened to four digits, the rest as it is, a missing value as a dash."""
+    """A cell: numbers shortened to three digits, the rest as it is, a missing value as a dash."""
     if text == "":
         return "-"
     try:
-        return f"{float(text):.4g}"
+        return f"{float(text):.3g}"
     except ValueError:
         return text

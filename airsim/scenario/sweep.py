@@ -90,17 +90,20 @@ def _steps(axis: dict[str, Any]) -> list[Any]:
     return [_value(start + index * step, unit) for index in range(int(count) + 1)]
 
 
+_EXACT = (Decimal("1e-12"), Decimal("1e15"))  # between these, steps are exact
 _STEPS_EXAMPLE = "write for example {from: -20 dB, to: 30 dB, step: 10 dB}"
 
 
 def _number_and_unit(axis: dict[str, Any], name: str) -> tuple[Decimal, str]:
     value = axis[name]
+    parts: tuple[Decimal, str] | None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Decimal(repr(value)), ""
-    parts = split(value) if isinstance(value, str) else None
-    if parts is None:
+        parts = Decimal(repr(value)), ""
+    else:
+        parts = split(value) if isinstance(value, str) else None
+    if parts is None or not _EXACT[0] <= abs(parts[0] or 1) <= _EXACT[1]:
         raise ProblemsError(
-            Problem(f"{name} must be a number, not {kind_of(value)}", _STEPS_EXAMPLE, (name,))
+            Problem(f"{name} must be an ordinary number, not {kind_of(value)}", _STEPS_EXAMPLE, (name,))
         )
     return parts
 

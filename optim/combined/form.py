@@ -1,6 +1,6 @@
 """The normal form of a combined problem: whitened rows in two stacks, and the exact way back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
@@ -72,6 +72,14 @@ class CombinedForm:
     def device_weights(self) -> Float[np.ndarray, "2 K"]:
         """Weight in Pi of each device's two misalignments: ``W_i = alpha_i rho_i``."""
         return self.budgets.shares * self.budgets.priorities
+
+    def softened(self, factors: tuple[Float[np.ndarray, "1"], Float[np.ndarray, "E"]]) -> "CombinedForm":
+        """The same problem with each receiver's rows multiplied by a factor."""
+        base, edges = (
+            replace(stack, rows=stack.rows * factor[:, None, None])
+            for stack, factor in zip(self.stacks, factors, strict=True)
+        )
+        return replace(self, stacks=(base, edges))
 
     def strengths(self, beams: Beams) -> Float[np.ndarray, "*batch 2 K"]:
         """Gains of both transmissions of every device, at reference power."""

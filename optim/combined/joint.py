@@ -1,86 +1,126 @@
 """Descent on Pi: one phase step per receiver, then every device's exact power split, in turn."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 
 from optim.combined.bound import closed_form_multipliers, combined_dual_value, stationary_multipliers
-from optim.combined.form import Beams, CombinedForm, ReceiverStack, normalise
+from optim.combined.form import Beams, CombinedForm, normalise
 from optim.combined.mse import stream_mse
 from optim.combined.power_split import available_power
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
-from optim.phase_step import phase_step, reduced_error
-from optim.solution import Status
+from optim.homotopy import at_level, softening_levels
+from optim.momentum import trial_points
 from optim.options import SolverOptions
-from optim.starts import repeated, starting_points
+from optim.phase_step import phase_step
+from optim.solution import Status
+from optim.starts import repeated, screened_starts
 
-Power = Float[np.ndarray, "2 K"]
+# Short descents on the way: accelerated steps per softer level.
+STEPS_PER_LEVEL = 3
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a batch of descents stands: beams, relative power caps, error relative to silence, last move."""
+
+    beams: Beams
+    power: Float[np.ndarray, "S 2 K"]
+    error: Float[np.ndarray, "S"]
+    moves: Beams
 
 
 def descend(problem: CombinedProblem, options: SolverOptions) -> CombinedSolution:
-    """Best of several starts per receiver at equal split, then joint descent; certified."""
+    """Screened starts, tracked through softer problems, then joint descent; certified."""
     form = normalise(problem)
     beams = screened_beams(form, options)
-    return refine(form, beams, equal_split(form), options)
+    return refine(form, tracked(form, beams, equal_split(form, options.starts)), options)
 
 
-def refine(form: CombinedForm, beams: Beams, power: Power, options: SolverOptions) -> CombinedSolution:
-    """Joint descent from given beams and relative powers; Pi never rises."""
-    error = float(form.error(beams, form.strengths(beams), power))
-    history, status = [error * form.scale], Status.ITERATION_LIMIT
+def refine(form: CombinedForm, state: State, options: SolverOptions) -> CombinedSolution:
+    """Joint descent of every start in the batch; the best of them, certified. No start's Pi ever rises."""
+    histories, status = [state.error], Status.ITERATION_LIMIT
     for _ in range(options.max_iterations):
-        next_beams = receiver_steps(form, beams, power)
-        strengths = form.strengths(next_beams)
-        next_power = available_power(form.budgets, strengths)
-        next_error = float(form.error(next_beams, strengths, next_power))
-        if next_error < error:
-            history.append(next_error * form.scale)
-            beams, power = next_beams, next_power
-        fall, error = error - next_error, min(error, next_error)
-        if fall <= options.tolerance * error:
+        advanced = accelerated_step(form, state)
+        fall = state.error - advanced.error
+        state = advanced
+        histories.append(state.error)
+        if (fall <= options.tolerance * state.error).all():
             status = Status.CONVERGED
             break
-    return certified(form, beams, power, status, tuple(history))
+    best = int(np.argmin(state.error))
+    history = tuple(float(errors[best]) * form.scale for errors in histories)
+    base, edges = (points[best] for points in state.beams)
+    return certified(form, (base, edges), state.power[best], status, history)
+
+
+def accelerated_step(form: CombinedForm, state: State) -> State:
+    """The best trial around one phase step per receiver, each trial with its own exact power split."""
+    stepped = receiver_steps(form, state.beams, state.power)
+    trials = tuple(
+        trial_points(*parts) for parts in zip(state.beams, stepped, state.moves, strict=True)
+    )  # T S receivers n
+    strengths = form.strengths(trials)
+    power = available_power(form.budgets, strengths)
+    errors = form.error(trials, strengths, power)  # T S
+    best, every = np.argmin(errors, axis=0), np.arange(len(state.error))
+    fell = errors[best, every] < state.error
+    beams = tuple(
+        np.where(fell[:, None, None], trial[best, every], old) for trial, old in zip(trials, state.beams, strict=True)
+    )
+    return State(
+        beams=beams,
+        power=np.where(fell[:, None, None], power[best, every], state.power),
+        error=np.where(fell, errors[best, every], state.error),
+        moves=tuple(new - old for new, old in zip(beams, state.beams, strict=True)),
+    )
+
+
+def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> State:
+    """A few joint steps on each softer problem in turn, then the state on the problem itself."""
+    levels = [softening_levels(stack.rows) for stack in form.stacks]
+    num_levels = max(map(len, levels))
+    for level in range(num_levels):
+        softer = form.softened(tuple(at_level(factors, level, num_levels) for factors in levels))
+        state = resting(softer, beams, power)
+        for _ in range(STEPS_PER_LEVEL):
+            state = accelerated_step(softer, state)
+        beams, power = state.beams, state.power
+    return resting(form, beams, power)
+
+
+def resting(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> State:
+    """A state without momentum."""
+    error = form.error(beams, form.strengths(beams), power)
+    return State(beams, power, error, tuple(np.zeros_like(points) for points in beams))
 
 
 def screened_beams(form: CombinedForm, options: SolverOptions) -> Beams:
-    """For each receiver the best of several short descents at equal split.
+    """For each receiver the best few of many short descents at equal split and easy noise.
 
-    Receivers are coupled only through powers, so each picks its own start: with S starts and E + 1 receivers
-    the best of S^(E + 1) combinations.
+    Receivers are coupled only through powers, so each ranks its own: start s takes the s-th best of every receiver.
     """
     rng = options.generator()
-    base, edges = (_screen(stack, options, rng) for stack in form.stacks)
-    return base, edges
+    return tuple(screened_starts(stack.rows, stack.targets, options.starts, rng) for stack in form.stacks)
 
 
-def _screen(
-    stack: ReceiverStack, options: SolverOptions, rng: np.random.Generator
-) -> Complex[np.ndarray, "receivers n"]:
-    points = starting_points(stack.rows, stack.targets, options.starts, rng)
-    rows, targets = repeated(stack.rows, options.starts), repeated(stack.targets, options.starts)
-    for _ in range(max(2, options.max_iterations // 4)):
-        points = phase_step(rows, targets, points)
-    best = np.argmin(reduced_error(rows, targets, points), axis=0)
-    return points[best, np.arange(len(best))]
-
-
-def equal_split(form: CombinedForm) -> Power:
+def equal_split(form: CombinedForm, num_starts: int) -> Float[np.ndarray, "S 2 K"]:
     """The same power towards the base station and towards the edge server."""
-    return np.ones((2, form.problem.num_devices))
+    return np.ones((num_starts, 2, form.problem.num_devices))
 
 
-def receiver_steps(form: CombinedForm, beams: Beams, power: Power) -> Beams:
+def receiver_steps(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> Beams:
     """One phase step at every receiver under the present powers."""
-    base, edges = (
-        phase_step(stack.powered_rows(available), stack.targets, points)
-        for stack, available, points in zip(form.stacks, power, beams, strict=True)
+    return tuple(
+        phase_step(stack.powered_rows(power[:, phase]), repeated(stack.targets, len(power)), points)
+        for phase, (stack, points) in enumerate(zip(form.stacks, beams, strict=True))
     )
-    return base, edges
 
 
 def certified(
-    form: CombinedForm, beams: Beams, power: Power, status: Status, history: tuple[float, ...]
+    form: CombinedForm, beams: Beams, power: Float[np.ndarray, "2 K"], status: Status, history: tuple[float, ...]
 ) -> CombinedSolution:
     """The solution of given beams and relative powers, with the best certificate at hand."""
     candidates = np.concatenate([closed_form_multipliers(form), stationary_multipliers(form, beams, power)[None]])

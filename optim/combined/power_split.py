@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-# Newton on 1/|b(nu)| rises to the root from a lower bound; it is quadratic, and six steps reach rounding.
-NEWTON_STEPS = 6
+# Newton on 1/|b(nu)| rises to the root from a lower bound; it is quadratic: eight steps reach rounding.
+NEWTON_STEPS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +63,29 @@ def best_split(
 def _priced_powers(
     budgets: DeviceBudgets, strengths: Float[np.ndarray, "*batch 2 K"]
 ) -> Float[np.ndarray, "*batch 2 K"]:
-    """Powers at the energy price that spends the average power exactly, peaks ignored."""
-    price_scale = budgets.priorities * strengths**2
-    numerator = np.sqrt(budgets.shares) * budgets.targets * budgets.priorities * strengths
-    price_scale = np.where(numerator > 0, price_scale, 1.0)
-    limit = np.sqrt(budgets.average)
-    limit = np.where(limit > 0, limit, 1.0)
+    """Powers at the energy price that spends the average power exactly, peaks ignored.
+
+    The two energies are ``(c_i / (e_i + nu))^2`` with ``e_i = rho_i z_i^2`` and ``c_i = sqrt(alpha_i) w_i rho_i z_i``.
+    """
+    scale = np.sqrt(budgets.shares) * budgets.targets * budgets.priorities
+    wanted = scale * strengths
+    quality = np.where(wanted > 0, budgets.priorities * strengths**2, 1.0)
+    limit = np.sqrt(np.where(budgets.average > 0, budgets.average, 1.0))
     # Either transmission alone stays within the budget at the true price: a lower bound to start from.
-    price = np.maximum((numerator / limit - price_scale).max(axis=-2, keepdims=True), 0.0)
+    bounds = wanted / limit - quality
+    price = np.maximum(np.maximum(bounds[..., 0, :], bounds[..., 1, :]), 0.0)
+    (c_s, c_p), (e_s, e_p) = (np.moveaxis(pair, -2, 0) for pair in (wanted**2, quality))
     for _ in range(NEWTON_STEPS):
-        ratio = numerator / (price_scale + price)
-        energy = (ratio**2).sum(axis=-2, keepdims=True)
-        slope = (ratio**2 / (price_scale + price)).sum(axis=-2, keepdims=True)
+        inverse_s, inverse_p = 1 / (e_s + price), 1 / (e_p + price)
+        energy_s, energy_p = c_s * inverse_s**2, c_p * inverse_p**2
+        energy = energy_s + energy_p
+        slope = energy_s * inverse_s + energy_p * inverse_p
         rise = (np.sqrt(energy) / limit - 1) * energy / np.where(slope > 0, slope, 1.0)
         price = np.maximum(price + rise, 0.0)
-    ratio = numerator / (price_scale + price)
-    energy = (ratio**2).sum(axis=-2, keepdims=True)
+    spent = (wanted / (quality + price[..., None, :])) ** 2
+    energy = spent[..., 0, :] + spent[..., 1, :]
     fit = np.minimum(limit**2 / np.where(energy > 0, energy, 1.0), 1.0)
-    return ratio**2 * fit / _nonzero(budgets.shares)
+    return spent * fit[..., None, :] / _nonzero(budgets.shares)
 
 
 def _hand_out(budgets: DeviceBudgets, power: Float[np.ndarray, "*batch 2 K"]) -> Float[np.ndarray, "*batch 2 K"]:

@@ -17,7 +17,7 @@ from optim.homotopy import softening_levels
 from optim.momentum import trial_points
 from optim.options import SolverOptions
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
-from optim.starts import starting_points
+from optim.starts import screened_starts
 from optim.threshold import scaled_along
 
 STEPS_PER_LEVEL = 3
@@ -41,7 +41,7 @@ class PhaseMajoriseMinimise(AbstractTransceiverSolver):
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         form = normal_form.apply(problem)
-        starts = starting_points(form.rows, form.targets, self.options.starts, self.options.generator())
+        starts = screened_starts(form.rows, form.targets, self.options.starts, self.options.generator())
         points, endings = best_of_starts(form.rows, form.targets, starts, self.options)
         scaled = [(s, tuple(e * n**2 for e in h)) for (s, h), n in zip(endings, form.target_norm, strict=True)]
         return assemble_beams(problem, form, points, scaled)
@@ -60,7 +60,8 @@ def best_of_starts(
     num_starts, num_problems, dimension = starts.shape
     every = np.broadcast_to(rows, (num_starts, *rows.shape)).reshape(-1, *rows.shape[1:])
     wanted = np.broadcast_to(targets, (num_starts, *targets.shape)).reshape(-1, targets.shape[-1])
-    points, histories = descend_phases(every, wanted, starts.reshape(-1, dimension), options)
+    arrived = tracked(every, wanted, starts.reshape(-1, dimension))
+    points, histories = descend_phases(every, wanted, arrived, options)
     final_errors = np.array([history[-1] for history in histories]).reshape(num_starts, num_problems)
     best = np.argmin(final_errors, axis=0)
     chosen = [int(start) * num_problems + index for index, start in enumerate(best)]

@@ -1,0 +1,105 @@
+"""Sweeps: one row per trial in the order of the sweep, whatever the order of completion."""
+
+import csv
+import json
+
+import pytest
+
+from airsim import run, sweep
+from airsim.errors import ResultsError, ScenarioError
+from airsim.study import read_sweep
+
+COLUMNS = [
+    "seed",
+    "accuracy",
+    "accuracy_worst_task",
+    "loss",
+    "pi_predicted",
+    "pi_realised",
+    "sim_time_s",
+    "energy_j",
+    "channel_uses",
+    "rounds",
+]
+GRID = {"channel.snr": ["0 dB", "20 dB"], "network.devices.per_edge_server": [2, 3]}
+
+
+def read(folder):
+    with (folder / "results.csv").open(newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def metrics(folder):
+    return {path.parent.name: path.read_bytes() for path in folder.glob("trials/*/metrics.jsonl")}
+
+
+def test_rows_stand_in_the_order_of_the_sweep_and_are_the_single_runs(scenario, tmp_path):
+    config = scenario(sweep={"grid": GRID, "repeat": 2})
+    sweep(config, out=tmp_path / "s")
+    header, *rows = read(tmp_path / "s")
+    assert header == [*GRID, *COLUMNS]
+    points = [(snr, str(k), str(seed)) for snr in ("0 dB", "20 dB") for k in (2, 3) for seed in (2026, 2027)]
+    assert [tuple(row[:3]) for row in rows] == points
+    single = run(config.with_overrides({"sweep": None, "channel.snr": "20 dB", "seed": 2027}))
+    assert [float(cell) for cell in rows[5][3:]] == list(single.summary.values())
+
+
+def test_one_worker_and_two_give_the_same_bits(scenario, tmp_path):
+    config = scenario(sweep={"grid": GRID}, learning__batch=5)
+    for workers in (1, 2):
+        sweep(config, out=tmp_path / str(workers), workers=workers)
+    assert (tmp_path / "1/results.csv").read_bytes() == (tmp_path / "2/results.csv").read_bytes()
+    assert metrics(tmp_path / "1") == metrics(tmp_path / "2")
+
+
+def test_a_sweep_goes_on_where_it_stopped_and_grows_without_repeating(scenario, tmp_path):
+    sweep(scenario(sweep={"grid": {"channel.snr": ["0 dB"]}}), out=tmp_path / "s")
+    told = []
+    wider = scenario(sweep={"grid": {"channel.snr": ["20 dB", "0 dB"]}})
+    sweep(wider, out=tmp_path / "s", on_trial=told.append)
+    assert [(outcome.trial.values["channel.snr"], outcome.skipped) for outcome in told] == [
+        ("20 dB", False),
+        ("0 dB", True),
+    ]
+    assert [row[0] for row in read(tmp_path / "s")[1:]] == ["20 dB", "0 dB"]
+
+
+def test_a_failed_trial_has_empty_cells_and_a_reason_and_the_others_go_on(scenario, tmp_path):
+    config = scenario(sweep={"grid": {"learning.learning_rate": [0.1, 1e6]}}, stop__rounds=30)
+    result = sweep(config, out=tmp_path / "s")
+    _, good, bad = read(tmp_path / "s")
+    assert float(good[2]) > 0
+    assert bad[2:] == [""] * (len(COLUMNS) - 1)
+    [failure] = json.loads((tmp_path / "s/failures.json").read_text())
+    assert failure["learning.learning_rate"] == 1e6 and "learning.learning_rate" in failure["reason"]
+    assert len(result.failures) == 1
+    sweep(scenario(sweep={"grid": {"learning.learning_rate": [0.1]}}, stop__rounds=30), out=tmp_path / "s")
+    assert not (tmp_path / "s/failures.json").exists()
+
+
+def test_paired_points_share_their_seeds_and_unpaired_ones_do_not(scenario):
+    grid = {"channel.snr": ["0 dB", "20 dB"]}
+    paired = scenario(sweep={"grid": grid, "repeat": 2})
+    unpaired = scenario(sweep={"grid": grid, "repeat": 2, "paired": False})
+    assert [trial.seed for trial in paired.trials()] == [2026, 2027, 2026, 2027]
+    assert len({trial.seed for trial in unpaired.trials()}) == 4
+
+
+def test_a_scenario_without_a_sweep_and_a_strangers_folder_are_refused(scenario, tmp_path):
+    with pytest.raises(ScenarioError, match="has no sweep block"):
+        sweep(scenario(), out=tmp_path / "s")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").write_text("precious")
+    with pytest.raises(ResultsError, match="is not a sweep folder"):
+        sweep(scenario(sweep={"grid": GRID}), out=tmp_path / "other")
+    with pytest.raises(ValueError, match="workers = 0"):
+        sweep(scenario(sweep={"grid": GRID}), out=tmp_path / "s", workers=0)
+
+
+def test_a_stored_sweep_knows_its_scenario_and_its_keys(scenario, tmp_path):
+    sweep(scenario(sweep={"grid": GRID}), out=tmp_path / "s")
+    stored = read_sweep(tmp_path / "s")
+    assert stored.swept_keys == tuple(GRID)
+    assert stored.scenario.sweep is not None and len(stored.rows) == 4
+    with pytest.raises(ResultsError, match="is not a sweep folder"):
+        read_sweep(tmp_path)
