@@ -15,7 +15,7 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal -m "not benchmark and not stress"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not benchmark and not stress"
 
 bench: $(READY)
 	$(BIN)/pytest -m benchmark -s tests/benchmarks

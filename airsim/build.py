@@ -25,7 +25,7 @@ from airsim.channel import (
 )
 from airsim.des import Durations, NetworkProfile
 from airsim.errors import ScenarioError
-from airsim.learn.adapters import AdapterRanks, initial_adapters, payload_size
+from airsim.learn.adapters import AdapterRanks, initial_adapters
 from airsim.learn.cohort import Cohort
 from airsim.learn.data.partition import AbstractPartition, DirichletPartition, IidPartition
 from airsim.learn.data.sources import FORMATS, ImageSource, load_digits, load_mnist
@@ -39,7 +39,7 @@ from airsim.learn.data.tasks import (
 from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
-from airsim.radio import Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
+from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
 from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
 from airsim.scenario import Scenario
@@ -57,7 +57,11 @@ from airsim.uplink import (
 FINGERPRINT_DIGITS = 16
 STATISTICS_FLOATS = 4  # mean and deviation of both payloads of a device
 
-NORMALISATIONS = {"per-device": PerDevice, "common": Common, "rms": RootMeanSquare}
+NORMALISATIONS: dict[str, AbstractNormalisation] = {
+    "per-device": PerDevice(),
+    "common": Common(),
+    "rms": RootMeanSquare(),
+}
 AIRS = {"effective": scalar_gains, "antenna": antenna_level}
 
 
@@ -206,17 +210,18 @@ def build_topology(scenario: Scenario, streams: RandomStreams) -> Topology:
 def noise_power_w(scenario: Scenario) -> float:
     """Noise of one receive antenna: thermal, or what makes the mean receive SNR the one that is given."""
     channel = scenario.channel
+    if channel.noise is not None:
+        return thermal_noise_w(channel.bandwidth, channel.noise.density, channel.noise.figure)
     if channel.snr is not None:
         return scenario.network.devices.average_power / channel.snr
-    return thermal_noise_w(channel.bandwidth, channel.noise.density, channel.noise.figure)
+    raise ScenarioError("channel: neither snr nor noise is given")
 
 
 def build_channels(scenario: Scenario, topology: Topology, streams: RandomStreams) -> list[ChannelModel]:
     """Links to the base station (all devices), then to every edge server (its own devices)."""
     network, config = scenario.network, scenario.channel
-    fading: AbstractFading = (
-        Rayleigh() if config.fading.model == "rayleigh" else Rician(config.fading.k_factor)
-    )
+    k_factor = config.fading.k_factor
+    fading: AbstractFading = Rayleigh() if k_factor is None else Rician(k_factor)
     everybody = list(range(len(topology.task_of_device)))
     receivers = [(topology.base_station_m, everybody, network.base_station.antennas)]
     for task, position_m in enumerate(topology.edge_servers_m):
@@ -242,7 +247,7 @@ def _path_gain(law: LogDistance, distance_m: np.ndarray) -> np.ndarray:
 
 def build_uplink(scenario: Scenario, federation: Federation, streams: RandomStreams) -> AbstractUplink:
     """How payloads come together."""
-    rule = NORMALISATIONS[scenario.uplink.normalisation]()
+    rule = NORMALISATIONS[scenario.uplink.normalisation]
     if scenario.uplink.mode == "error-free":
         return ErrorFreeUplink(federation, rule)
     devices, allocation = scenario.network.devices, scenario.allocation

@@ -83,7 +83,7 @@ def _plot(
 
 @app.command("check")
 def _check(file: File, overrides: Overrides = None) -> None:
-    """Validate a scenario and print its resolved values, link budget, rounds and channel uses; runs nothing."""
+    """Print a scenario's resolved values, link budget, rounds and channel uses; runs nothing."""
     with _told_plainly():
         from airsim.report.check import show_check
 

@@ -17,9 +17,9 @@ from airsim.des import Airtime
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters, payload_size
 from airsim.learn.cohort import Cohort, GradientChunk
+from airsim.learn.data.tasks import Split
 from airsim.learn.evaluation import Evaluation, evaluate
 from airsim.learn.models.mlp import FrozenMLP
-from airsim.learn.data.tasks import Split
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.radio import PayloadStatistics, ScalarGainAir, denormalise, normalise, num_symbols, uplink_s
 from airsim.randomness import RandomStreams

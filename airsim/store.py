@@ -56,8 +56,8 @@ def finished_run(folder: Path, fingerprint: str) -> StoredRun | None:
     stored = read_run(folder)
     if stored.manifest.get("fingerprint") != fingerprint:
         raise ResultsError(
-            f"{folder} holds another run (fingerprint {stored.manifest.get('fingerprint')}, not {fingerprint}): "
-            "choose another --out, or delete that folder"
+            f"{folder} holds another run (fingerprint {stored.manifest.get('fingerprint')}, not "
+            f"{fingerprint}): choose another --out, or delete that folder"
         )
     return stored
 

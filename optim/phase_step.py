@@ -34,10 +34,17 @@ def phase_step(
     point: Complex[np.ndarray, "*batch n"],
 ) -> Complex[np.ndarray, "*batch n"]:
     """The minimiser of the majoriser at `point`; ``f`` there is no larger."""
-    rotated = rows * back_rotations(arriving(rows, point))[..., None]
+    rotated = aligned_rows(rows, point)
     return hinge.complex_point(
         hinge.minimise_hinge(hinge.real_rows(rotated), targets, hinge.real_point(point))
     )
+
+
+def aligned_rows(
+    rows: Complex[np.ndarray, "*batch K n"], point: Complex[np.ndarray, "*batch n"]
+) -> Complex[np.ndarray, "*batch K n"]:
+    """Rows turned so that what arrives at `point` is real and positive."""
+    return rows * back_rotations(arriving(rows, point))[..., None]
 
 
 def back_rotations(values: Complex[np.ndarray, "*batch"]) -> Complex[np.ndarray, "*batch"]:

@@ -43,6 +43,8 @@ _SYNTAX_HINTS = (
         "check the indentation here and above, or quote the text",
     ),
     ("could not find expected ':'", "a key without ':'", "write `key: value`"),
+    ("expected '<document start>'", "this line fits no line above", "align it with its neighbours"),
+    ("expected alphabetic or numeric character", "& and * have a meaning of their own", "quote the text"),
     ("expected <block end>", "the indentation fits no line above", "align it with its neighbours"),
     ("expected ',' or ']'", "a list that is not closed", "close it with ]"),
     ("expected ',' or '}'", "a mapping that is not closed", "close it with }"),

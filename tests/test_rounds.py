@@ -1,4 +1,4 @@
-"""One round against its definition: what arrives, what is logged, and that neither depends on how it is computed."""
+"""One round against its definition: what arrives, what is logged, however it is computed."""
 
 import dataclasses
 
@@ -69,7 +69,7 @@ def test_antenna_level_and_scalar_gains_give_the_same_noise_free_round(scenario,
 
 @pytest.mark.parametrize("snr", ["-20 dB", "0 dB", "20 dB"])
 def test_realised_errors_agree_with_the_correlated_prediction_on_every_stream(scenario, snr):
-    """200 channel draws: sums of realised and predicted errors within 2 % (measured correlation, not independence)."""
+    """200 channel draws: realised and predicted errors within 2 %, by measured correlation."""
     metrics = run(
         scenario(
             channel__snr=snr, stop__rounds=200, learning__model__hidden=[64, 64], record__evaluate_every=200

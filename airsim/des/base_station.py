@@ -1,11 +1,12 @@
 """The life of the base station."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import simpy
 
 from airsim.des.messages import EdgeReport, RoundOrder, RoundWork, Statistics, UploadGrant
+from airsim.des.process import Process
 from airsim.des.timeline import Span, Timeline
 
 
@@ -30,7 +31,7 @@ class RoundPlan:
 
 def base_station(
     env: simpy.Environment, plan: RoundPlan, ports: BaseStationPorts, timeline: Timeline
-) -> Iterator[simpy.Event]:
+) -> Process:
     """Order, collect statistics, design, grant, collect reports, merge; once per round."""
     for round_index in range(plan.rounds):
         start_s = env.now

@@ -1,11 +1,11 @@
 """The life of one device."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import simpy
 
 from airsim.des.messages import RoundOrder, Statistics, Uploaded, UploadGrant
+from airsim.des.process import Process
 from airsim.des.timeline import Span, Timeline
 
 
@@ -34,16 +34,14 @@ class DevicePorts:
     control_channel: simpy.Resource
 
 
-def device(
-    env: simpy.Environment, profile: DeviceProfile, ports: DevicePorts, timeline: Timeline
-) -> Iterator[simpy.Event]:
+def device(env: simpy.Environment, profile: DeviceProfile, ports: DevicePorts, timeline: Timeline) -> Process:
     """Wait for an order, compute, report statistics, wait for the grant, send twice; forever.
 
     In the s-phase all devices send at once; in the p-phase the tasks take turns, so a device waits for
     the slot of its task.
     """
 
-    def spend(phase: str, duration_s: float, energy_j: float = 0.0) -> Iterator[simpy.Event]:
+    def spend(phase: str, duration_s: float, energy_j: float = 0.0) -> Process:
         start_s = env.now
         yield env.timeout(duration_s)
         timeline.record(Span(profile.name, phase, start_s, env.now, energy_j))

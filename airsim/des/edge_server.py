@@ -1,11 +1,12 @@
 """The life of one edge server."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import simpy
 
 from airsim.des.messages import EdgeReport, RoundOrder, Uploaded
+from airsim.des.process import Process
 from airsim.des.timeline import Span, Timeline
 
 
@@ -20,7 +21,7 @@ class EdgeServerPorts:
 
 def edge_server(
     env: simpy.Environment, index: int, downlink_s: float, ports: EdgeServerPorts, timeline: Timeline
-) -> Iterator[simpy.Event]:
+) -> Process:
     """Pass an order on with the task's adapter, collect the task's uploads, report the merge; forever."""
     name = f"edge-server-{index}"
     while True:

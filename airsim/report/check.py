@@ -17,6 +17,7 @@ from airsim.radio import num_symbols, transfer_s, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.report.tables import key_value_table
 from airsim.scenario import Scenario
+from optim import quantity
 
 
 def show_check(scenario: Scenario) -> None:
@@ -38,10 +39,10 @@ def link_budget(scenario: Scenario) -> Table:
     noise_w = noise_power_w(scenario)
     average_w = scenario.network.devices.average_power
     table = Table(
-        title=f"Link budget (seed {scenario.seed}): noise {_dbm(noise_w):.1f} dBm per antenna, "
-        f"devices {_dbm(average_w):.1f} dBm on average and "
-        f"{_dbm(scenario.network.devices.peak_power_w):.1f} dBm at most, "
-        f"P/sigma^2 {_db(average_w / noise_w):.1f} dB",
+        title=f"Link budget (seed {scenario.seed}): noise {quantity.to_dbm(noise_w):.1f} dBm per antenna, "
+        f"devices {quantity.to_dbm(average_w):.1f} dBm on average and "
+        f"{quantity.to_dbm(scenario.network.devices.peak_power_w):.1f} dBm at most, "
+        f"P/sigma^2 {quantity.to_db(average_w / noise_w):.1f} dB",
         title_justify="left",
     )
     for column in (
@@ -113,12 +114,8 @@ def sweep_rows(scenario: Scenario, num_trials: int) -> list[tuple[str, str]]:
     return rows
 
 
-def _db(ratio: Float[np.ndarray, "K"] | float) -> Float[np.ndarray, "..."] | float:
+def _db(ratio: Float[np.ndarray, "K"]) -> Float[np.ndarray, "K"]:
     return 10 * np.log10(ratio)
-
-
-def _dbm(power_w: float) -> float:
-    return float(10 * np.log10(power_w)) + 30
 
 
 def _range(values: Float[np.ndarray, "K"]) -> str:

@@ -1,5 +1,6 @@
 """The lines of a figure: means over seeds with their confidence bands, taken from a sweep's table."""
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,8 +94,15 @@ def curves(
 
 def _label(keys: Sequence[str], values: Sequence[str]) -> str:
     if len(keys) == 1:
-        return values[0]
-    return ", ".join(f"{label_of(key)} {value}" for key, value in zip(keys, values, strict=True))
+        return _readable(values[0])
+    return ", ".join(f"{label_of(key)} {_readable(value)}" for key, value in zip(keys, values, strict=True))
+
+
+def _readable(value: str) -> str:
+    """A swept block, which stands in the table as JSON, becomes `name value, name value`."""
+    if not value.startswith("{"):
+        return value
+    return ", ".join(f"{name.replace('_', ' ')} {entry}" for name, entry in json.loads(value).items())
 
 
 def _point(x: float, seen: Sequence[float]) -> Point:

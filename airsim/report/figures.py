@@ -13,6 +13,7 @@ from airsim.study.table import StoredSweep
 
 STYLE = Path(__file__).with_name("ieee.mplstyle")
 LOG_SCALE = ("pi_predicted", "pi_realised")
+MOST_MARKERS = 20
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Drawing:
 
 
 def sweep_drawings(stored: StoredSweep) -> list[Drawing]:
-    """The figures that the scenario asks for; without a `figures` block, accuracy and Pi_t over the first key."""
+    """The figures that the scenario asks for; without any, accuracy and Pi_t over SNR or the first key."""
     asked = [(figure.x, figure.y, figure.hue) for figure in stored.scenario.figures]
     if not asked:
         keys = stored.swept_keys
@@ -60,8 +61,9 @@ def draw(drawing: Drawing, folder: Path) -> list[Path]:
         for curve in drawing.lines:
             x = [point.x for point in curve.points]
             mean = [point.mean for point in curve.points]
-            marks = "" if len(x) > 20 else None
-            (line,) = axes.plot(x, mean, label=curve.label, **({"marker": marks} if marks == "" else {}))
+            (line,) = axes.plot(x, mean, label=curve.label)
+            if len(x) > MOST_MARKERS:
+                line.set_marker("None")
             low = [point.mean - point.half_width for point in curve.points]
             high = [point.mean + point.half_width for point in curve.points]
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)

@@ -141,6 +141,12 @@ def exactly(count: int, example: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _not_empty(value: Any) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        raise ProblemsError(Problem("the list is empty", "give at least one item"))
+    return value
+
+
 def default_kind(kind: str) -> BeforeValidator:
     """A section of several kinds that is written without `kind` has the default one."""
 
@@ -183,4 +189,5 @@ AllOrCount = Annotated[
     BeforeValidator(_all_or_count),
     PlainSerializer(lambda count: "all" if count is None else count, when_used="json"),
 ]
+NOT_EMPTY = BeforeValidator(_not_empty)
 Batch = Annotated[int | Literal["full"], BeforeValidator(_full_or_count)]

@@ -94,7 +94,7 @@ def _read_chain(path: Path, shown: str, chain: tuple[Path, ...]) -> list[Layer]:
 
 def _parent(path: Path, extends: str) -> Path | None:
     beside = path.parent / extends
-    return beside if beside.is_file() else _bundled(extends)
+    return beside if beside.is_file() else _bundled(extends.removesuffix(".yaml"))
 
 
 def _beside(shown: str, parent: Path, extends: str) -> str:

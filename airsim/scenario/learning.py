@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from airsim.scenario.fields import (
+    NOT_EMPTY,
     AllOrCount,
     Batch,
     Count,
@@ -104,7 +105,7 @@ class Data(Section):
     training_images: AllOrCount = 400
     test_images: AllOrCount = 700
     camera: Literal["quarter-turn", "upright"] = "quarter-turn"
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = (
+    tasks: Annotated[tuple[Task, ...], NOT_EMPTY] = (
         Task(swap=(1, 7), share=8.0),
         Task(swap=(3, 8), share=4.0),
         Task(swap=(4, 9), share=2.0),

@@ -63,14 +63,6 @@ def _explain(details: ErrorDetails, path: Path, kind: str, root: type[BaseModel]
         return [_not_a_mapping(path, value, root)]
     if error_type in ("tuple_type", "list_type"):
         return [Problem(f"a list is expected, not {kind_of(value)}", f"write [{_example(path)}]", path)]
-    if error_type in ("too_short", "too_long"):
-        return [
-            Problem(
-                "the list is empty" if not value else "the list has the wrong length",
-                "give at least one item",
-                path,
-            )
-        ]
     if error_type == "literal_error":
         return [Problem(*not_one_of(value, _choices(context["expected"])), path)]
     if error_type == "union_tag_invalid":

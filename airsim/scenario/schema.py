@@ -93,8 +93,8 @@ class Scenario(Section):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     def resolved(self) -> dict[str, Any]:
-        """All values in canonical text, defaults included."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """All values in canonical text, defaults included; fields without a value are left out."""
+        return tree.merge({}, self.model_dump(mode="json", by_alias=True))
 
     def resolved_yaml(self) -> str:
         """The lock file: reading it gives an equal scenario."""

@@ -90,7 +90,7 @@ def _steps(axis: dict[str, Any]) -> list[Any]:
     return [_value(start + index * step, unit) for index in range(int(count) + 1)]
 
 
-_EXACT = (Decimal("1e-12"), Decimal("1e15"))  # between these, steps are exact
+_SMALLEST, _LARGEST = Decimal("1e-12"), Decimal("1e15")  # between these, steps are exact
 _STEPS_EXAMPLE = "write for example {from: -20 dB, to: 30 dB, step: 10 dB}"
 
 
@@ -101,7 +101,7 @@ def _number_and_unit(axis: dict[str, Any], name: str) -> tuple[Decimal, str]:
         parts = Decimal(repr(value)), ""
     else:
         parts = split(value) if isinstance(value, str) else None
-    if parts is None or not _EXACT[0] <= abs(parts[0] or 1) <= _EXACT[1]:
+    if parts is None or (parts[0] and not _SMALLEST <= abs(parts[0]) <= _LARGEST):
         raise ProblemsError(
             Problem(f"{name} must be an ordinary number, not {kind_of(value)}", _STEPS_EXAMPLE, (name,))
         )

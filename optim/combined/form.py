@@ -69,6 +69,11 @@ class CombinedForm:
         return np.stack([(np.abs(s.rows).max(axis=-1) > 0)[s.receiver_of, s.slot_of] for s in self.stacks])
 
     @property
+    def silent(self) -> bool:
+        """Whether nobody with a target can be heard anywhere."""
+        return not (self.reachable & (self.budgets.targets > 0)).any()
+
+    @property
     def device_weights(self) -> Float[np.ndarray, "2 K"]:
         """Weight in Pi of each device's two misalignments: ``W_i = alpha_i rho_i``."""
         return self.budgets.shares * self.budgets.priorities
@@ -107,6 +112,17 @@ class CombinedForm:
             beamformer = direction * (self.target_norm / np.sqrt(stream.noise_power_w))
             designs.append(TransceiverDesign(mse.best_transmit_scalars(stream, beamformer), beamformer))
         return CombinedDesign(designs[0], tuple(designs[1:]))
+
+    def project(self, design: CombinedDesign) -> Beams:
+        """The beams of a design, less what no channel can excite."""
+        beams = tuple(np.zeros((len(s.rows), s.rows.shape[-1]), dtype=np.complex128) for s in self.stacks)
+        noise_w = self.problem.noise_power_w
+        for stream, (part, basis) in enumerate(zip(design.streams, self.bases, strict=True)):
+            whitened = part.receive_beamformer * np.sqrt(noise_w[stream]) / self.target_norm
+            point = whitened if basis is None else basis.conj().T @ whitened
+            beams[min(stream, 1)][max(stream - 1, 0), : len(point)] = point
+        base, edges = beams
+        return base, edges
 
 
 def normalise(problem: CombinedProblem) -> CombinedForm:

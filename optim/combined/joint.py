@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from optim.combined.bound import closed_form_multipliers, combined_dual_value, stationary_multipliers
+from optim.combined.certify import certified
 from optim.combined.form import Beams, CombinedForm, normalise
-from optim.combined.mse import stream_mse
 from optim.combined.power_split import available_power
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
@@ -116,21 +115,4 @@ def receiver_steps(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S
     return tuple(
         phase_step(stack.powered_rows(power[:, phase]), repeated(stack.targets, len(power)), points)
         for phase, (stack, points) in enumerate(zip(form.stacks, beams, strict=True))
-    )
-
-
-def certified(
-    form: CombinedForm, beams: Beams, power: Float[np.ndarray, "2 K"], status: Status, history: tuple[float, ...]
-) -> CombinedSolution:
-    """The solution of given beams and relative powers, with the best certificate at hand."""
-    candidates = np.concatenate([closed_form_multipliers(form), stationary_multipliers(form, beams, power)[None]])
-    design = form.design(beams, power)
-    errors = stream_mse(form.problem, design)
-    return CombinedSolution(
-        design=design,
-        pi=float(form.problem.stream_weights @ errors),
-        stream_mse=errors,
-        lower_bound=float(combined_dual_value(form, candidates).max()),
-        status=status,
-        history=history,
     )

@@ -4,14 +4,35 @@ import difflib
 from collections.abc import Callable
 
 from optim.options import SolverOptions
+from optim.solvers.alternating import AlternatingMMSE
 from optim.solvers.base import AbstractTransceiverSolver
+from optim.solvers.baselines import ChannelInversion, FullPower
 from optim.solvers.phase_mm import PhaseMajoriseMinimise
 from optim.solvers.single_antenna import Automatic, ThresholdRule
+
+
+def _successive_convex(options: SolverOptions) -> AbstractTransceiverSolver:
+    # cvxpy takes more than a second to import: only when it is asked for.
+    from optim.solvers.successive_convex import SuccessiveConvexApproximation
+
+    return SuccessiveConvexApproximation(options)
+
+
+def _semidefinite(options: SolverOptions) -> AbstractTransceiverSolver:
+    from optim.solvers.semidefinite import SemidefiniteRelaxation
+
+    return SemidefiniteRelaxation(options)
+
 
 SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "auto": Automatic,
     "threshold": lambda _: ThresholdRule(),
     "phase-mm": PhaseMajoriseMinimise,
+    "alternating": AlternatingMMSE,
+    "sca": _successive_convex,
+    "sdr": _semidefinite,
+    "full-power": FullPower,
+    "inversion": ChannelInversion,
 }
 
 

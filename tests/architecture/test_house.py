@@ -70,7 +70,8 @@ def python(code):
 
 
 def test_importing_airsim_loads_nothing_heavy():
-    code = "import sys, airsim; print([m for m in ('torch', 'cvxpy', 'matplotlib', 'numpy') if m in sys.modules])"
+    heavy = ("torch", "cvxpy", "matplotlib", "numpy")
+    code = f"import sys, airsim\nprint([m for m in {heavy} if m in sys.modules])"
     assert python(code).strip() == "[]"
 
 
@@ -85,7 +86,8 @@ def test_the_help_loads_nothing_heavy():
 
 
 def test_importing_optim_loads_neither_cvxpy_nor_the_simulator():
-    code = "import sys, optim; print([m for m in ('torch', 'cvxpy', 'simpy', 'airsim', 'yaml') if m in sys.modules])"
+    heavy = ("torch", "cvxpy", "simpy", "airsim", "yaml")
+    code = f"import sys, optim\nprint([m for m in {heavy} if m in sys.modules])"
     assert python(code).strip() == "[]"
 
 

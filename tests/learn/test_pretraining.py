@@ -41,6 +41,15 @@ def test_a_pretrained_base_reads_digits_it_has_not_seen(tmp_path):
     assert (x.argmax(dim=1).numpy() == digits.labels[held_out]).mean() > 0.85
 
 
+def test_a_random_base_keeps_the_size_of_the_signal_through_its_layers():
+    base = random_base((200, 300, 300, 300, 300), RandomStreams(0))
+    x = torch.randn(500, 200, generator=torch.Generator().manual_seed(0))
+    for weight in base.weights:
+        x = (x @ weight.T).relu()
+        # A rectifier halves the energy of a symmetric signal, and the variance 2 / fan_in gives it back.
+        assert x.square().mean().item() == pytest.approx(1.0, rel=0.25)
+
+
 def test_the_same_training_is_done_once(tmp_path, monkeypatch):
     first = pretrain_base(public(), SIZES, SHORT, RandomStreams(0), tmp_path)
     monkeypatch.setattr("airsim.learn.pretraining._train", lambda *_: pytest.fail("trained again"))

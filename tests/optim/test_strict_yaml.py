@@ -57,6 +57,8 @@ def test_a_text_with_one_sane_meaning_has_it(text, data):
         ("a: 'x", 1, "close the quote"),
         ("a: &x 1", 1, "anchor or alias"),
         ("a: *x", 1, "anchor or alias"),
+        ("a: &\nb: 1", 1, "have a meaning of their own .quote the text"),
+        ("  a: 1\nb: 2", 2, "fits no line above"),
         ("a: !!python/object:os.system x", 1, "tag .* is not read here"),
         ("<<: {a: 1}", 1, "key is not a name"),
         ("? [a]\n: 1", 1, "key is not a name"),

@@ -1,0 +1,167 @@
+r"""The joint MMSE relaxation: lift every beamformer, solve a convex problem, extract, refine, certify.
+
+With :math:`M_i \succeq 0` for :math:`m_i m_i^H` the problem becomes convex including the power split. Its optimum is a
+lower bound, attained when every receiver hears at most three devices or has one antenna (a solution of rank
+:math:`\lfloor \sqrt{K_i} \rfloor` exists). The reported bound is not the solver's value, which is inexact, but
+the certificate of its multipliers.
+"""
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import cvxpy as cp
+import numpy as np
+from jaxtyping import Complex, Float
+
+from optim import normal_form
+from optim.combined import joint
+from optim.combined.bound import combined_dual_value
+from optim.combined.form import Beams, CombinedForm, ReceiverStack, normalise
+from optim.combined.power_split import available_power
+from optim.combined.problem import CombinedProblem
+from optim.combined.solution import CombinedSolution
+from optim.normal_form import NormalForm
+from optim.options import SolverOptions
+from optim.phase_step import reduced_error
+from optim.problem import AirCompProblem
+from optim.solution import Solution, Status
+from optim.solvers import conic
+from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
+from optim.solvers.conic import ConicStream
+from optim.solvers.descent import best_of, descend, flat_copies, rescaled
+from optim.solvers.phase_mm import PhaseMajoriseMinimise, accelerated_step
+from optim.starts import repeated
+from optim.threshold import scaled_along
+
+# Iterations spent on the design whose error scales the relaxation.
+SCOUT_ITERATIONS = 30
+SAMPLES_PER_START = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """A solved relaxation: beam covariances by (phase, receiver), powers, multipliers, and the solver's verdict."""
+
+    covariances: dict[tuple[int, int], Complex[np.ndarray, "n n"]]
+    power: Float[np.ndarray, "2 K"]
+    multipliers: Float[np.ndarray, "2 K"]
+    verdict: str
+
+
+@final
+@dataclass(frozen=True)
+class SemidefiniteRelaxation(AbstractTransceiverSolver):
+    """The relaxation's tight bound, and the best of the designs drawn from its solution."""
+
+    options: SolverOptions = SolverOptions()
+
+    def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        form = normal_form.apply(problem)
+        rng = self.options.generator()
+        scout = self._scout().solve_receiver(problem.flattened())
+        starts = np.repeat(form.project(scout.design.receive_beamformer)[None], self.options.starts + 1, axis=0)
+        values = np.asarray(scout.mse) / np.where(form.silent, 1.0, form.target_norm**2)
+        lifted = [_relax_receiver(form, index, float(value)) for index, value in enumerate(values)]
+        for index, part in enumerate(lifted):
+            for covariance in part.covariances.values():
+                starts[1:, index] = drawn(covariance, form.rows[index], form.targets[index], self.options.starts, rng)
+        rows, targets = flat_copies(form.rows, form.targets, len(starts))
+        points, histories = descend(rows, targets, starts.reshape(len(rows), -1), accelerated_step, self.options)
+        best, endings = best_of(points, histories, len(form.rows), self.options)
+        endings = [(_status(part.verdict, s), h) for part, (s, h) in zip(lifted, endings, strict=True)]
+        multipliers = np.stack([part.multipliers[0] for part in lifted])[None]
+        return assemble_beams(problem, form, best, rescaled(endings, form.target_norm), multipliers)
+
+    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+        form = normalise(problem)
+        scout = self._scout().solve_combined(problem)
+        lifted = _relax_combined(form, scout.pi / form.scale)
+        beams = _drawn_beams(form, lifted, form.project(scout.design), self.options)
+        power = available_power(form.budgets, form.strengths(beams))
+        solution = joint.refine(form, joint.resting(form, beams, power), self.options)
+        bound = max(solution.lower_bound, float(combined_dual_value(form, lifted.multipliers[None])[0]))
+        return replace(solution, lower_bound=bound, status=_status(lifted.verdict, solution.status))
+
+    def _scout(self) -> PhaseMajoriseMinimise:
+        return PhaseMajoriseMinimise(replace(self.options, max_iterations=SCOUT_ITERATIONS))
+
+
+def drawn(
+    covariance: Complex[np.ndarray, "n n"],
+    rows: Complex[np.ndarray, "K n"],
+    targets: Float[np.ndarray, "K"],
+    num_starts: int,
+    rng: np.random.Generator,
+) -> Complex[np.ndarray, "S n"]:
+    """The principal eigenvector and the best Gaussian samples of a covariance, each at its best scale."""
+    spread, modes = np.linalg.eigh(covariance)
+    shape = SAMPLES_PER_START * num_starts, len(spread)
+    coefficients = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    samples = (coefficients * np.sqrt(np.maximum(spread, 0.0))) @ modes.T
+    directions = np.concatenate([modes[None, :, -1], samples])
+    many_rows, many_targets = repeated(rows, len(directions)), repeated(targets, len(directions))
+    points = scaled_along(many_rows, many_targets, directions)
+    order = np.argsort(reduced_error(many_rows, many_targets, points[:])[1:], kind="stable")[: num_starts - 1]
+    return np.concatenate([points[:1], points[1 + order]])
+
+
+def _drawn_beams(form: CombinedForm, lifted: Lifted, scout: Beams, options: SolverOptions) -> Beams:
+    """The scout's beams, then per receiver the draws of its covariance at the relaxation's powers."""
+    rng = options.generator()
+    beams = tuple(np.repeat(points[None], options.starts + 1, axis=0) for points in scout)
+    for (phase, receiver), covariance in lifted.covariances.items():
+        stack: ReceiverStack = form.stacks[phase]
+        rows = stack.powered_rows(lifted.power[phase])[receiver]
+        beams[phase][1:, receiver] = drawn(covariance, rows, stack.targets[receiver], options.starts, rng)
+    base, edges = beams
+    return base, edges
+
+
+def _relax_receiver(form: NormalForm, index: int, upper_bound: float) -> Lifted:
+    """The relaxation for one receiver: every device has its whole power."""
+    stream = conic.receiver_stream(form.rows[index], form.targets[index], upper_bound)
+    power = np.ones((2, form.rows.shape[1]))
+    return _solved([] if stream is None else [stream], power, power, [])
+
+
+def _relax_combined(form: CombinedForm, upper_bound: float) -> Lifted:
+    """The joint relaxation over beams and powers."""
+    power, constraints = conic.power_variables(form.budgets)
+    return _solved(conic.combined_streams(form, upper_bound), power, np.ones(form.budgets.targets.shape), constraints)
+
+
+def _solved(
+    streams: list[ConicStream],
+    power: "cp.Expression | Float[np.ndarray, '2 K']",
+    fallback_power: Float[np.ndarray, "2 K"],
+    constraints: list[cp.Constraint],
+) -> Lifted:
+    """Assemble and solve; multipliers of failed solves are zeros, which certify nothing but never lie."""
+    cost, lifts, ties = [], [], []
+    for stream in streams:
+        size = stream.rows.shape[1]
+        lift = cp.Variable((size, size), hermitian=True)
+        columns = stream.rows.conj().T
+        heard = cp.real(cp.sum(cp.multiply(columns.conj(), lift @ columns), axis=0))  # a_k M a_k^H
+        arriving = cp.Variable(len(stream.devices))
+        tie = arriving <= heard
+        lost, cones = conic.lost_signal(stream, arriving, power[stream.phase][stream.devices])
+        cost.append(cp.real(cp.trace(lift)) + lost)
+        constraints = [*constraints, lift >> 0, tie, *cones]
+        lifts.append(lift)
+        ties.append(tie)
+    problem = cp.Problem(cp.Minimize(sum(cost)), constraints)
+    verdict = conic.solve_conic(problem) if streams else cp.OPTIMAL
+    multipliers = np.zeros(fallback_power.shape)
+    if verdict == conic.FAILED or not streams:
+        return Lifted({}, fallback_power, multipliers, verdict)
+    for stream, tie in zip(streams, ties, strict=True):
+        multipliers[stream.phase, stream.devices] = np.maximum(tie.dual_value, 0.0) * stream.multiplier_unit
+    covariances = {(s.phase, s.receiver): np.asarray(lift.value) for s, lift in zip(streams, lifts, strict=True)}
+    solved_power = np.maximum(power.value, 0.0) if isinstance(power, cp.Expression) else power
+    return Lifted(covariances, solved_power, multipliers, verdict)
+
+
+def _status(verdict: str, status: Status) -> Status:
+    """What the convex solver said, if it was not plainly optimal; else how the refinement ended."""
+    return {cp.OPTIMAL_INACCURATE: Status.SOLVER_INACCURATE, conic.FAILED: Status.INFEASIBLE}.get(verdict, status)

@@ -1,0 +1,72 @@
+"""Figures show the table: means over seeds and their bands, one line per combination of the other keys."""
+
+import csv
+
+import pytest
+from scipy.stats import t as student
+
+from airsim.errors import ResultsError
+from airsim.report.curves import curves
+from airsim.report.figures import Drawing, draw
+
+KEYS = ("channel.snr", "devices")
+
+
+def rows(values):
+    return [
+        {"channel.snr": snr, "devices": devices, "seed": str(seed), "accuracy": accuracy}
+        for (snr, devices, seed), accuracy in values.items()
+    ]
+
+
+TABLE = rows(
+    {
+        ("20 dB", "2", 0): "0.8",
+        ("20 dB", "2", 1): "0.9",
+        ("-10 dB", "2", 0): "0.5",
+        ("-10 dB", "2", 1): "0.5",
+        ("20 dB", "5", 0): "0.95",
+        ("20 dB", "5", 1): "",
+    }
+)
+
+
+def test_points_are_means_over_seeds_in_order_of_x():
+    two, five = curves(TABLE, "channel.snr", "accuracy", KEYS, "devices")
+    assert [two.label, five.label] == ["2", "5"]
+    assert [(point.x, point.mean) for point in two.points] == [(-10.0, 0.5), (20.0, pytest.approx(0.85))]
+
+
+def test_the_band_is_students_interval_and_a_single_seed_has_none():
+    two, five = curves(TABLE, "channel.snr", "accuracy", KEYS, None)
+    half_width = student.ppf(0.975, 1) * 0.05  # deviation 0.0707 over sqrt(2)
+    assert two.points[1].half_width == pytest.approx(half_width)
+    assert five.points[0].half_width == 0 and five.points[0].num_seeds == 1
+
+
+def test_a_failed_trial_is_left_out_and_never_zero():
+    assert curves(TABLE, "channel.snr", "accuracy", KEYS, None)[1].points[0].mean == 0.95
+
+
+def test_an_axis_that_is_no_number_or_no_column_is_explained():
+    with pytest.raises(ResultsError, match="no column 'speed'"):
+        curves(TABLE, "speed", "accuracy", KEYS, None)
+    words = [{"channel.snr": "loud", "accuracy": "1"}]
+    with pytest.raises(ResultsError, match="'loud' is no number"):
+        curves(words, "channel.snr", "accuracy", ("channel.snr",), None)
+    with pytest.raises(ResultsError, match=r"failures\.json"):
+        curves([{"channel.snr": "0 dB", "accuracy": ""}], "channel.snr", "accuracy", ("channel.snr",), None)
+
+
+def test_a_figure_comes_with_the_numbers_it_shows(tmp_path):
+    lines = curves(TABLE, "channel.snr", "accuracy", KEYS, None)
+    paths = draw(Drawing("a", "channel.snr", "accuracy", "Devices", lines), tmp_path)
+    assert [path.suffix for path in paths] == [".pdf", ".png", ".csv"]
+    with paths[2].open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [(row["line"], row["channel.snr"], row["num_seeds"]) for row in table] == [
+        ("2", "-10.0", "2"),
+        ("2", "20.0", "2"),
+        ("5", "20.0", "1"),
+    ]
+    assert b"/FontFile2" in paths[0].read_bytes()  # fonts are embedded as TrueType
