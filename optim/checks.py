@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Complex, Float, Shaped
 
 
 
@@ -47,9 +47,9 @@ def broadcast(field: str, array: Float[np.ndarray, "..."], shape: tuple[int, ...
     return repeated
 
 
-def refuse(field: str, array: np.ndarray, wrong: Bool[np.ndarray, "..."], way_out: str) -> None:
+def refuse(field: str, array: Shaped[np.ndarray, "..."], wrong: Any, way_out: str) -> None:
     """Raise `ValueError` for the first entry marked wrong."""
-    if not wrong.any():
+    if not np.any(wrong):
         return
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
     label = f"{field}[{', '.join(map(str, index))}]" if index else field

@@ -93,7 +93,7 @@ def real_point(point: Complex[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*ba
     return np.concatenate([point.real, point.imag], axis=-1)
 
 
-def complex_point(point: Float[np.ndarray, "*batch 2*n"]) -> Complex[np.ndarray, "*batch n"]:
+def complex_point(point: Float[np.ndarray, "*batch d"]) -> Complex[np.ndarray, "*batch d//2"]:
     """The inverse of :func:`real_point`."""
     half = point.shape[-1] // 2
     return point[..., :half] + 1j * point[..., half:]

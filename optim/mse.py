@@ -41,7 +41,7 @@ def aggregation_mse(problem: AirCompProblem, design: TransceiverDesign) -> Float
     The first term is signal misalignment, the second amplified noise. Symbols are zero-mean,
     of unit power and uncorrelated across devices; :func:`correlated_mse` drops the last assumption.
     """
-    return misalignment(problem, design) + noise(problem, design)
+    return np.asarray(misalignment(problem, design) + noise(problem, design))
 
 
 def correlated_mse(
@@ -56,7 +56,7 @@ def correlated_mse(
     """
     delta = effective_gains(problem, design) - problem.target_gains
     quadratic = (delta.conj()[..., None, :] @ correlation @ delta[..., :, None])[..., 0, 0]
-    return np.asarray(quadratic.real) + noise(problem, design)
+    return np.asarray(quadratic.real + noise(problem, design))
 
 
 def best_transmit_scalars(

@@ -12,8 +12,8 @@ from optim import hinge
 
 
 def arriving(
-    rows: Complex[np.ndarray, "*batch K n"], point: Complex[np.ndarray, "*batch n"]
-) -> Complex[np.ndarray, "*batch K"]:
+    rows: Complex[np.ndarray, "*#batch K n"], point: Complex[np.ndarray, "*#batch n"]
+) -> Complex[np.ndarray, "... K"]:
     """``z_k = a_k x``: what arrives from a device at full power."""
     return (rows @ point[..., None])[..., 0]
 
@@ -41,8 +41,8 @@ def phase_step(
 
 
 def aligned_rows(
-    rows: Complex[np.ndarray, "*batch K n"], point: Complex[np.ndarray, "*batch n"]
-) -> Complex[np.ndarray, "*batch K n"]:
+    rows: Complex[np.ndarray, "*#batch K n"], point: Complex[np.ndarray, "*#batch n"]
+) -> Complex[np.ndarray, "... K n"]:
     """Rows turned so that what arrives at `point` is real and positive."""
     return rows * back_rotations(arriving(rows, point))[..., None]
 

@@ -1,6 +1,7 @@
 """One receiver that wants a weighted sum of what many devices send at once."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -25,10 +26,11 @@ class AirCompProblem:
         noise_power_w: sigma^2 > 0 per antenna and complex symbol.
     """
 
-    channel: Complex[np.ndarray, "*batch K N"]
-    target_gains: Float[np.ndarray, "*batch K"]
-    power_budget_w: Float[np.ndarray, "*batch K"]
-    noise_power_w: Float[np.ndarray, "*batch"]
+    # Anything array-like comes in; what stands on the left of each `|` is kept.
+    channel: Complex[np.ndarray, "*batch K N"] | Any
+    target_gains: Float[np.ndarray, "*batch K"] | Any
+    power_budget_w: Float[np.ndarray, "*batch K"] | Any
+    noise_power_w: Float[np.ndarray, "*batch"] | Any
 
     def __post_init__(self) -> None:
         channel = checks.complex_array("channel", self.channel)

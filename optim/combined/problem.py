@@ -38,16 +38,17 @@ class CombinedProblem:
             are the aggregation weights times deviation over `reference_std`, as payloads are sent at unit variance.
     """
 
-    base_station_channel: Complex[np.ndarray, "K N"]
-    edge_channels: tuple[Complex[np.ndarray, "_ _"], ...]
-    members: tuple[Int[np.ndarray, "_"], ...]
-    data_sizes: Float[np.ndarray, "K"]
+    # Anything array-like comes in; what stands on the left of each `|` is kept.
+    base_station_channel: Complex[np.ndarray, "K N"] | Any
+    edge_channels: tuple[Complex[np.ndarray, "_ _"], ...] | Any
+    members: tuple[Int[np.ndarray, "_"], ...] | Any
+    data_sizes: Float[np.ndarray, "K"] | Any
     rank_shared: int
     rank_personal: int
-    average_power_w: Float[np.ndarray, "K"]
-    peak_power_w: Float[np.ndarray, "K"]
-    noise_power_w: Float[np.ndarray, "E1"]
-    payload_std: tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None = None
+    average_power_w: Float[np.ndarray, "K"] | Any
+    peak_power_w: Float[np.ndarray, "K"] | Any
+    noise_power_w: Float[np.ndarray, "E1"] | Any
+    payload_std: tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | Any = None
 
     def __post_init__(self) -> None:
         base_channel = _matrix("base_station_channel", self.base_station_channel)

@@ -10,6 +10,7 @@ is jointly convex in powers and :math:`u`, since :math:`\sqrt{p u}` is concave. 
 solvers lose digits or fail otherwise.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +99,10 @@ def solve_conic(problem: Any) -> str:
     """Solve by Clarabel, by SCS where that fails; the cvxpy status, or ``FAILED``."""
     for solver, settings in ((cp.CLARABEL, {}), (cp.SCS, {"eps": 1e-7, "max_iters": 20_000})):
         try:
-            problem.solve(solver=solver, **settings)
+            # "Solution may be inaccurate" is told by the status, and nothing inaccurate is trusted.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                problem.solve(solver=solver, **settings)
         except cp.SolverError:
             continue
         if problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):

@@ -157,7 +157,7 @@ def _solved(
         return Lifted({}, fallback_power, multipliers, verdict)
     for stream, tie in zip(streams, ties, strict=True):
         multipliers[stream.phase, stream.devices] = np.maximum(tie.dual_value, 0.0) * stream.multiplier_unit
-    covariances = {(s.phase, s.receiver): np.asarray(lift.value) for s, lift in zip(streams, lifts, strict=True)}
+    covariances = {(s.phase, s.receiver): np.asarray(lift.value, dtype=np.complex128) for s, lift in zip(streams, lifts, strict=True)}
     solved_power = np.maximum(power.value, 0.0) if isinstance(power, cp.Expression) else power
     return Lifted(covariances, solved_power, multipliers, verdict)
 

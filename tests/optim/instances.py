@@ -1,0 +1,44 @@
+"""Problems to test on: Rayleigh channels, one number per keyword."""
+
+import numpy as np
+
+from optim import AirCompProblem, CombinedProblem
+
+
+def rayleigh(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Independent entries of unit power."""
+    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2)
+
+
+def receiver(seed=0, devices=6, antennas=3, snr_db=10.0, batch=()) -> AirCompProblem:
+    """One receiver (or a batch), unequal targets and powers."""
+    rng = np.random.default_rng(seed)
+    targets = rng.uniform(0.5, 1.5, devices)
+    return AirCompProblem(
+        channel=rayleigh(rng, *batch, devices, antennas),
+        target_gains=targets / targets.sum(),
+        power_budget_w=rng.uniform(0.5, 1.5, devices),
+        noise_power_w=10 ** (-snr_db / 10),
+    )
+
+
+def combined(
+    seed=0, tasks=(3, 2), antennas=(4, 2), snr_db=10.0, peak=4.0, ranks=(6, 2), std=None
+) -> CombinedProblem:
+    """A base station with `antennas[0]`, edge servers with `antennas[1]`, `tasks[n]` devices in task n."""
+    rng = np.random.default_rng(seed)
+    devices = sum(tasks)
+    order = rng.permutation(devices)
+    members = np.split(order, np.cumsum(tasks)[:-1])
+    return CombinedProblem(
+        base_station_channel=rayleigh(rng, devices, antennas[0]),
+        edge_channels=tuple(rayleigh(rng, size, antennas[1]) for size in tasks),
+        members=tuple(members),
+        data_sizes=rng.uniform(0.5, 1.5, devices),
+        rank_shared=ranks[0],
+        rank_personal=ranks[1],
+        average_power_w=rng.uniform(0.5, 1.5, devices),
+        peak_power_w=peak * np.ones(devices),
+        noise_power_w=10 ** (-snr_db / 10) * rng.uniform(0.5, 2.0, 1 + len(tasks)),
+        payload_std=std,
+    )
