@@ -31,16 +31,25 @@ Out = Annotated[
 ]
 
 
-@app.callback(invoke_without_command=True)
-def _airsim(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> bool:
+    if asked:
         import airsim
 
         typer.echo(airsim.__version__)
         raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _airsim(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command("run")

@@ -52,7 +52,7 @@ class Federation:
         return np.concatenate([[self.rank_shared / rank], self.rank_personal / rank * per_task])
 
     @property
-    def aggregation_weights(self) -> tuple[Float[np.ndarray, "K_i"], ...]:
+    def aggregation_weights(self) -> tuple[Float[np.ndarray, "_"], ...]:
         """``D_k`` over the data of all devices of the stream."""
         sizes = [self.data_sizes[list(own)] for own in self.rows]
         return tuple(own / own.sum() for own in sizes)
@@ -68,7 +68,7 @@ class PreparedUplink:
     """
 
     airs: tuple[AbstractAir, ...]
-    targets: tuple[Float[np.ndarray, "K_i"], ...]
+    targets: tuple[Float[np.ndarray, "_"], ...]
     noise_mse: tuple[float, ...]
     reference_std: float
     shared_energy_j: Float[np.ndarray, "K"]
@@ -218,7 +218,7 @@ class AirCompUplink(AbstractUplink):
 
     def _symbol_amplitudes(
         self, shared: PayloadStatistics, personal: PayloadStatistics
-    ) -> list[Float[np.ndarray, "K_i"]]:
+    ) -> list[Float[np.ndarray, "_"]]:
         # A symbol of power v over the channel h is a symbol of unit power over sqrt(v) h.
         shared_power, personal_power = self.normalisation.symbol_power(shared.scale, personal.scale)
         members = self.federation.members
@@ -226,7 +226,7 @@ class AirCompUplink(AbstractUplink):
 
     def _problem(
         self,
-        channels: list[Complex[np.ndarray, "K_i N_i"]],
+        channels: list[Complex[np.ndarray, "_ _"]],
         shared: PayloadStatistics,
         personal: PayloadStatistics,
     ) -> optim.CombinedProblem:
@@ -244,7 +244,7 @@ class AirCompUplink(AbstractUplink):
         )
 
     def _energies_j(
-        self, radiated: list[Complex[np.ndarray, "K_i"]]
+        self, radiated: list[Complex[np.ndarray, "_"]]
     ) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
         personal = np.zeros(len(self.federation.data_sizes), dtype=complex)
         for own, scalars in zip(self.federation.members, radiated[1:], strict=True):

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Complex, Float, Shaped
 
 
-
 def real_array(field: str, values: Any) -> Float[np.ndarray, "..."]:
     """A finite float64 array of its own, or a `ValueError` that says where it is not."""
     try:
@@ -37,7 +36,9 @@ def positive(field: str, array: Float[np.ndarray, "..."], way_out: str) -> None:
     refuse(field, array, array <= 0, way_out)
 
 
-def broadcast(field: str, array: Float[np.ndarray, "..."], shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+def broadcast(
+    field: str, array: Float[np.ndarray, "..."], shape: tuple[int, ...]
+) -> Float[np.ndarray, "..."]:
     """The array repeated to `shape`, read-only, or a `ValueError` naming both shapes."""
     try:
         repeated = np.array(np.broadcast_to(array, shape))

@@ -14,11 +14,14 @@ LEVEL_RATIO = 3.0
 MAX_LEVELS = 6
 
 
-def softening_levels(rows: Complex[np.ndarray, "*batch K n"]) -> Float[np.ndarray, "L *batch"]:
+def softening_levels(
+    rows: Complex[np.ndarray, "*batch K n"], targets: Float[np.ndarray, "*batch K"]
+) -> Float[np.ndarray, "L *batch"]:
     """Factors on the rows of each problem, rising towards 1 (which is not among them); none if all are easy."""
-    strengths = np.linalg.norm(rows, axis=-1)
-    typical = np.median(np.where(strengths > 0, strengths, np.inf), axis=-1)
-    typical = np.where(np.isfinite(typical), typical, strengths.max(axis=-1, initial=0.0))
+    strengths = np.where(targets > 0, np.linalg.norm(rows, axis=-1), 0.0)
+    heard = np.sort(strengths, axis=-1)[..., ::-1]  # those who can be heard stand first
+    middle = np.maximum((heard > 0).sum(axis=-1, keepdims=True) - 1, 0) // 2
+    typical = np.take_along_axis(heard, middle, axis=-1)[..., 0]
     softest = EASY_STRENGTH / np.maximum(typical, EASY_STRENGTH)
     hardest = float(softest.min(initial=1.0))
     num_levels = min(int(np.ceil(np.log(1 / hardest) / np.log(LEVEL_RATIO))), MAX_LEVELS)
@@ -26,7 +29,9 @@ def softening_levels(rows: Complex[np.ndarray, "*batch K n"]) -> Float[np.ndarra
     return softest ** remaining.reshape(-1, *(1,) * softest.ndim)
 
 
-def at_level(levels: Float[np.ndarray, "L *batch"], level: int, num_levels: int) -> Float[np.ndarray, "*batch"]:
+def at_level(
+    levels: Float[np.ndarray, "L *batch"], level: int, num_levels: int
+) -> Float[np.ndarray, "*batch"]:
     """Factors at one of `num_levels` common levels, for problems that may need fewer: those start at 1 sooner."""
     index = level - (num_levels - len(levels))
     return levels[index] if index >= 0 else levels[0] if len(levels) else np.ones(levels.shape[1:])

@@ -65,6 +65,8 @@ def solve(
         ValueError: for an unknown method, or one that cannot take this problem.
     """
     solver = build_solver(method, SolverOptions(starts, max_iterations, tolerance, seed))
+    if problem.num_devices == 0:
+        raise ValueError("channel has no rows: there is nothing to solve without devices")
     if isinstance(problem, CombinedProblem):
         return solver.solve_combined(problem)
     return solver.solve_receiver(problem)

@@ -7,9 +7,7 @@ from optim.problem import AirCompProblem
 from optim.design import TransceiverDesign
 
 
-def effective_gains(
-    problem: AirCompProblem, design: TransceiverDesign
-) -> Complex[np.ndarray, "*batch K"]:
+def effective_gains(problem: AirCompProblem, design: TransceiverDesign) -> Complex[np.ndarray, "*batch K"]:
     """End-to-end gain of each device: ``c_k = m^H h_k b_k``."""
     return beam_gains(problem, design.receive_beamformer) * design.transmit_scalars
 

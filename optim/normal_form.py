@@ -30,7 +30,7 @@ class NormalForm:
     @property
     def reachable(self) -> Bool[np.ndarray, "B K"]:
         """Devices whose signal can arrive at all; the others add their squared target to every error."""
-        return np.abs(self.rows).max(axis=-1) > 0
+        return (self.rows != 0).any(axis=-1)
 
     @property
     def silent(self) -> Bool[np.ndarray, "B"]:
@@ -44,7 +44,9 @@ class NormalForm:
 
     def project(self, beamformer: Complex[np.ndarray, "B N"]) -> Complex[np.ndarray, "B n"]:
         """The ``x`` that belongs to ``m``, less what no channel can excite."""
-        scaled = beamformer * (self.deviation / np.where(self.target_norm > 0, self.target_norm, 1.0))[:, None]
+        scaled = (
+            beamformer * (self.deviation / np.where(self.target_norm > 0, self.target_norm, 1.0))[:, None]
+        )
         if self.basis is None:
             return scaled
         return (np.swapaxes(self.basis.conj(), -1, -2) @ scaled[..., None])[..., 0]

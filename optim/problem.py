@@ -34,10 +34,9 @@ class AirCompProblem:
 
     def __post_init__(self) -> None:
         channel = checks.complex_array("channel", self.channel)
-        if channel.ndim < 2 or 0 in channel.shape[-2:]:
+        if channel.ndim < 2 or channel.shape[-1] == 0:
             raise ValueError(
-                f"channel has shape {channel.shape}: give one row per device and one column per antenna, "
-                "(..., K, N) with K >= 1 and N >= 1"
+                f"channel has shape {channel.shape}: give one row per device and one column per antenna, (..., K, N)"
             )
         channel.setflags(write=False)
         targets = checks.real_array("target_gains", self.target_gains)
@@ -81,5 +80,8 @@ class AirCompProblem:
         """Problem number `index` of the flattened batch, alone."""
         flat = self.flattened()
         return AirCompProblem(
-            flat.channel[index], flat.target_gains[index], flat.power_budget_w[index], flat.noise_power_w[index]
+            flat.channel[index],
+            flat.target_gains[index],
+            flat.power_budget_w[index],
+            flat.noise_power_w[index],
         )

@@ -31,7 +31,9 @@ class Status(enum.Enum):
         "The convex solver failed. The design is the best of the starting points. Likely causes: a device in a "
         "deep fade, or powers that differ by many orders of magnitude."
     )
-    SILENT = "Nothing can arrive: every device lacks a target, power or a channel. The best design is silence."
+    SILENT = (
+        "Nothing can arrive: every device lacks a target, power or a channel. The best design is silence."
+    )
 
 
 class VerificationError(AssertionError):

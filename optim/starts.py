@@ -25,7 +25,7 @@ def starting_points(
     rng: np.random.Generator,
 ) -> Complex[np.ndarray, "S *batch n"]:
     """`num_starts` points per problem, each at the best scale along its direction."""
-    spread, modes = _eigenmodes(rows, _equalising_multipliers(rows, targets))
+    spread, modes = _eigenmodes(rows, targets, _equalising_multipliers(rows, targets))
     shape = (num_starts - 1, rows.shape[-1])
     coefficients = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)  # S-1 n
     coefficients = coefficients.reshape(num_starts - 1, *(1,) * (rows.ndim - 2), rows.shape[-1])
@@ -41,7 +41,7 @@ def screened_starts(
     rng: np.random.Generator,
 ) -> Complex[np.ndarray, "S *batch n"]:
     """The best `num_starts` of many starting points after a few phase steps on the softest problem, best first."""
-    levels = softening_levels(rows)
+    levels = softening_levels(rows, targets)
     softest = rows * levels[0][..., None, None] if len(levels) else rows
     num_candidates = CANDIDATES_PER_START * num_starts
     points = starting_points(softest, targets, num_candidates, rng)
@@ -68,12 +68,16 @@ def _equalising_multipliers(
 
 
 def _eigenmodes(
-    rows: Complex[np.ndarray, "*batch K n"], multipliers: Float[np.ndarray, "*batch K"]
+    rows: Complex[np.ndarray, "*batch K n"],
+    targets: Float[np.ndarray, "*batch K"],
+    multipliers: Float[np.ndarray, "*batch K"],
 ) -> tuple[Float[np.ndarray, "*batch n"], Complex[np.ndarray, "*batch n n"]]:
     """Eigenvalues (rising) and eigenvectors of the weighted covariance, phases tied to the leading one."""
     weighted = np.sqrt(multipliers)[..., None] * rows
     spread, modes = np.linalg.eigh(np.swapaxes(weighted.conj(), -1, -2) @ weighted)
     received = rows @ modes  # *batch K n
     leading = received[..., -1]
-    ties = np.swapaxes(received, -1, -2) @ (leading.conj() * np.abs(leading))[..., None]  # *batch n 1
+    ties = (
+        np.swapaxes(received, -1, -2) @ (targets * leading.conj() * np.abs(leading))[..., None]
+    )  # *batch n 1
     return np.maximum(spread, 0.0), modes * back_rotations(ties[..., 0])[..., None, :]

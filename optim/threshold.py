@@ -21,7 +21,9 @@ def best_scale(
 ) -> Float[np.ndarray, "*batch"]:
     """The minimiser ``r >= 0`` of ``r^2 + sum_k (w_k - s_k r)_+^2``; sorting and prefix sums, no iteration."""
     heard = strengths > 0
-    thresholds = np.where(heard, targets / np.where(heard, strengths, 1.0), np.where(targets > 0, np.inf, 0.0))
+    thresholds = np.where(
+        heard, targets / np.where(heard, strengths, 1.0), np.where(targets > 0, np.inf, 0.0)
+    )
     order = np.argsort(-thresholds, axis=-1, kind="stable")
     thresholds = np.take_along_axis(thresholds, order, axis=-1)
     strengths = np.take_along_axis(strengths, order, axis=-1)

@@ -23,9 +23,9 @@ def sweep_table(stored: StoredSweep) -> Table:
     headings = {key: key.rsplit(".", 1)[-1] for key in stored.swept_keys} | {"seed": "seed"} | SHOWN
     table = Table(title=f"{stored.scenario.name}: {len(stored.rows)} trials", title_justify="left")
     for heading in headings.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in stored.rows:
-        table.add_row(*(shown(row[column]) for column in headings))
+        table.add_row(*(shown(row[column]) if column in SHOWN else row[column] for column in headings))
     return table
 
 

@@ -20,7 +20,9 @@ from optim.combined.form import Beams, CombinedForm
 from optim.combined.power_split import DeviceBudgets
 
 
-def combined_dual_value(form: CombinedForm, multipliers: Float[np.ndarray, "C 2 K"]) -> Float[np.ndarray, "C"]:
+def combined_dual_value(
+    form: CombinedForm, multipliers: Float[np.ndarray, "C 2 K"]
+) -> Float[np.ndarray, "C"]:
     """Certified bound on Pi, in the problem's own units, for each of `C` sets of multipliers.
 
     Each receiver's multipliers are scaled to the edge of its feasible set. Pi is never negative, so neither is
@@ -68,21 +70,27 @@ def _radii(form: CombinedForm, multipliers: Float[np.ndarray, "C 2 K"]) -> Float
     return radii
 
 
-def _best_price(budgets: DeviceBudgets, multipliers: Float[np.ndarray, "C 2 K"]) -> Float[np.ndarray, "C 1 K"]:
+def _best_price(
+    budgets: DeviceBudgets, multipliers: Float[np.ndarray, "C 2 K"]
+) -> Float[np.ndarray, "C 1 K"]:
     """The energy price at which a device's priced powers spend its average power; 0 if its peaks bind first."""
     slope = budgets.targets * np.sqrt(budgets.priorities * multipliers)
     active = slope > 0
     safe = np.where(active, slope, 1.0)
     kinks = np.concatenate([multipliers / safe, (multipliers + budgets.peak) / safe], axis=-2)
     kinks = np.sort(np.where(np.concatenate([active, active], axis=-2), kinks, 0.0), axis=-2)  # C 4 K
-    power = np.clip(slope[..., None, :, :] * kinks[..., :, None, :] - multipliers[..., None, :, :], 0.0, budgets.peak)
+    power = np.clip(
+        slope[..., None, :, :] * kinks[..., :, None, :] - multipliers[..., None, :, :], 0.0, budgets.peak
+    )
     power = np.where(active[..., None, :, :], power, 0.0)
     energy = (budgets.shares * power).sum(axis=-2)  # C 4 K
     after = np.clip((energy <= budgets.average).sum(axis=-2, keepdims=True), 1, 3)
     low, high = (np.take_along_axis(kinks, after - i, axis=-2) for i in (1, 0))
     energy_low, energy_high = (np.take_along_axis(energy, after - i, axis=-2) for i in (1, 0))
     rising = energy_high > energy_low
-    fraction = np.where(rising, (budgets.average - energy_low) / np.where(rising, energy_high - energy_low, 1.0), 0.0)
+    fraction = np.where(
+        rising, (budgets.average - energy_low) / np.where(rising, energy_high - energy_low, 1.0), 0.0
+    )
     inverse_root = low + np.clip(fraction, 0.0, 1.0) * (high - low)
     binding = (energy[..., -1:, :] > budgets.average) & (inverse_root > 0)
     return np.where(binding, 1 / np.where(binding, inverse_root, 1.0) ** 2, 0.0)

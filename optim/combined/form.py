@@ -12,7 +12,8 @@ from optim.design import CombinedDesign, TransceiverDesign
 from optim.normal_form import shrink
 from optim.phase_step import arriving
 
-Beams = tuple[Complex[np.ndarray, "*batch 1 n"], Complex[np.ndarray, "*batch E e"]]
+# Base station (*batch, 1, n) and edge servers (*batch, E, n), each in the dimensions of its own stack.
+Beams = tuple[Complex[np.ndarray, "... _ _"], Complex[np.ndarray, "... _ _"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,9 @@ class ReceiverStack:
         """Gain of every device behind its receiver's beamformer, at reference power."""
         return np.abs(arriving(self.rows, points))[..., self.receiver_of, self.slot_of]
 
-    def powered_rows(self, power: Float[np.ndarray, "*batch K"]) -> Complex[np.ndarray, "*batch receivers slots n"]:
+    def powered_rows(
+        self, power: Float[np.ndarray, "*batch K"]
+    ) -> Complex[np.ndarray, "*batch receivers slots n"]:
         """Rows scaled to the given relative powers."""
         return np.sqrt(power)[..., self.devices, None] * self.rows
 
@@ -66,7 +69,7 @@ class CombinedForm:
     @property
     def reachable(self) -> Bool[np.ndarray, "2 K"]:
         """Which transmissions of each device can arrive at all."""
-        return np.stack([(np.abs(s.rows).max(axis=-1) > 0)[s.receiver_of, s.slot_of] for s in self.stacks])
+        return np.stack([(s.rows != 0).any(axis=-1)[s.receiver_of, s.slot_of] for s in self.stacks])
 
     @property
     def silent(self) -> bool:
@@ -97,7 +100,9 @@ class CombinedForm:
         """Pi, relative to silence, when each device uses at most the given relative powers."""
         shortfall = np.maximum(self.budgets.targets - np.sqrt(power) * strengths, 0.0)
         missing = (self.device_weights * shortfall**2).sum(axis=(-2, -1))
-        return np.asarray(missing + sum(s.noise(points) for s, points in zip(self.stacks, beams, strict=True)))
+        return np.asarray(
+            missing + sum(s.noise(points) for s, points in zip(self.stacks, beams, strict=True))
+        )
 
     def design(self, beams: Beams, power: Float[np.ndarray, "2 K"]) -> CombinedDesign:
         """The beams and relative power caps as a design of the original problem."""
@@ -128,7 +133,9 @@ class CombinedForm:
 def normalise(problem: CombinedProblem) -> CombinedForm:
     """The normal form of a combined problem. A stream without weight in Pi becomes one without targets."""
     weights = problem.stream_weights
-    targets = [np.where(weight > 0, target, 0.0) for weight, target in zip(weights, problem.targets, strict=True)]
+    targets = [
+        np.where(weight > 0, target, 0.0) for weight, target in zip(weights, problem.targets, strict=True)
+    ]
     silence = sum(weight * (target**2).sum() for weight, target in zip(weights, targets, strict=True))
     norm = float(np.sqrt(silence)) if silence > 0 else 1.0
     # Equal split at the reference power always fits both limits.
@@ -164,7 +171,11 @@ def _stack(
     members: tuple[Int[np.ndarray, "_"], ...],
 ) -> ReceiverStack:
     """Pad with silent devices and dead antennas to the largest receiver."""
-    shape = len(rows), max((len(part) for part in rows), default=0), max((part.shape[1] for part in rows), default=0)
+    shape = (
+        len(rows),
+        max((len(part) for part in rows), default=0),
+        max((part.shape[1] for part in rows), default=0),
+    )
     stack = ReceiverStack(
         rows=np.zeros(shape, dtype=np.complex128),
         targets=np.zeros(shape[:2]),

@@ -67,7 +67,8 @@ def accelerated_step(form: CombinedForm, state: State) -> State:
     best, every = np.argmin(errors, axis=0), np.arange(len(state.error))
     fell = errors[best, every] < state.error
     beams = tuple(
-        np.where(fell[:, None, None], trial[best, every], old) for trial, old in zip(trials, state.beams, strict=True)
+        np.where(fell[:, None, None], trial[best, every], old)
+        for trial, old in zip(trials, state.beams, strict=True)
     )
     return State(
         beams=beams,
@@ -79,7 +80,7 @@ def accelerated_step(form: CombinedForm, state: State) -> State:
 
 def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> State:
     """A few joint steps on each softer problem in turn, then the state on the problem itself."""
-    levels = [softening_levels(stack.rows) for stack in form.stacks]
+    levels = [softening_levels(stack.rows, stack.targets) for stack in form.stacks]
     num_levels = max(map(len, levels))
     for level in range(num_levels):
         softer = form.softened(tuple(at_level(factors, level, num_levels) for factors in levels))

@@ -88,12 +88,16 @@ def _priced_powers(
     return spent * fit[..., None, :] / _nonzero(budgets.shares)
 
 
-def _hand_out(budgets: DeviceBudgets, power: Float[np.ndarray, "*batch 2 K"]) -> Float[np.ndarray, "*batch 2 K"]:
+def _hand_out(
+    budgets: DeviceBudgets, power: Float[np.ndarray, "*batch 2 K"]
+) -> Float[np.ndarray, "*batch 2 K"]:
     """Raise both powers by one factor until the energy or a peak binds, then fill up what is left."""
     energy = (budgets.shares * power).sum(axis=-2, keepdims=True)
     spending = energy > 0
     factor = np.maximum(budgets.average / np.where(spending, energy, 1.0), 1.0)
-    power = np.where(spending, np.minimum(power * factor, budgets.peak), np.minimum(budgets.average, budgets.peak))
+    power = np.where(
+        spending, np.minimum(power * factor, budgets.peak), np.minimum(budgets.average, budgets.peak)
+    )
     for phase in (0, 1):
         left = np.maximum(budgets.average - (budgets.shares * power).sum(axis=-2), 0.0)
         filled = power[..., phase, :] + left / _nonzero(budgets.shares[phase])

@@ -57,7 +57,9 @@ class CombinedProblem:
             raise ValueError("base_station_channel has no rows: give one per device")
         members = tuple(_member_list(n, task) for n, task in enumerate(self.members))
         _check_partition(members, num_devices)
-        channels = tuple(_matrix(f"edge_channels[{n}]", channel) for n, channel in enumerate(self.edge_channels))
+        channels = tuple(
+            _matrix(f"edge_channels[{n}]", channel) for n, channel in enumerate(self.edge_channels)
+        )
         _check_rows(channels, members)
         _check_ranks(self.rank_shared, self.rank_personal)
         freeze = object.__setattr__
@@ -65,7 +67,9 @@ class CombinedProblem:
         freeze(self, "edge_channels", channels)
         freeze(self, "members", members)
         sizes = _per_device("data_sizes", self.data_sizes, num_devices)
-        checks.positive("data_sizes", sizes, "a device without data cannot be aggregated; drop it from the cohort")
+        checks.positive(
+            "data_sizes", sizes, "a device without data cannot be aggregated; drop it from the cohort"
+        )
         freeze(self, "data_sizes", sizes)
         for field in ("average_power_w", "peak_power_w"):
             power_w = _per_device(field, getattr(self, field), num_devices)
@@ -124,7 +128,9 @@ class CombinedProblem:
         """Effective target gains of each stream's devices."""
         shared, personal = self._relative_std()
         base = self.data_sizes / self.data_sizes.sum() * shared
-        edges = [self.data_sizes[task] / self.data_sizes[task].sum() * personal[task] for task in self.members]
+        edges = [
+            self.data_sizes[task] / self.data_sizes[task].sum() * personal[task] for task in self.members
+        ]
         return base, *edges
 
     @property
@@ -149,7 +155,9 @@ class CombinedProblem:
 def _matrix(field: str, values: Any) -> Complex[np.ndarray, "rows N"]:
     matrix = checks.complex_array(field, values)
     if matrix.ndim != 2 or matrix.shape[1] == 0:
-        raise ValueError(f"{field} has shape {matrix.shape}: give one row per device and one column per antenna")
+        raise ValueError(
+            f"{field} has shape {matrix.shape}: give one row per device and one column per antenna"
+        )
     matrix.setflags(write=False)
     return matrix
 
@@ -170,7 +178,10 @@ def _member_list(task: int, values: Any) -> Int[np.ndarray, "_"]:
 def _check_partition(members: tuple[Int[np.ndarray, "_"], ...], num_devices: int) -> None:
     for task, devices in enumerate(members):
         checks.refuse(
-            f"members[{task}]", devices, (devices < 0) | (devices >= num_devices), f"devices are 0 to {num_devices - 1}"
+            f"members[{task}]",
+            devices,
+            (devices < 0) | (devices >= num_devices),
+            f"devices are 0 to {num_devices - 1}",
         )
     counts = np.bincount(np.concatenate([*members, np.zeros(0, np.int64)]), minlength=num_devices)
     if (counts != 1).any():
@@ -185,7 +196,9 @@ def _check_rows(
     channels: tuple[Complex[np.ndarray, "_ _"], ...], members: tuple[Int[np.ndarray, "_"], ...]
 ) -> None:
     if len(channels) != len(members):
-        raise ValueError(f"edge_channels has {len(channels)} entries but members has {len(members)}: one each per task")
+        raise ValueError(
+            f"edge_channels has {len(channels)} entries but members has {len(members)}: one each per task"
+        )
     for task, (channel, devices) in enumerate(zip(channels, members, strict=True)):
         if len(channel) != len(devices):
             raise ValueError(
@@ -202,7 +215,9 @@ def _check_ranks(rank_shared: int, rank_personal: int) -> None:
         raise ValueError("rank_shared and rank_personal are both 0: there is nothing to aggregate")
 
 
-def _payload_std(values: Any, num_devices: int) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
+def _payload_std(
+    values: Any, num_devices: int
+) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
     if values is None:
         return None
     if len(values) != 2:

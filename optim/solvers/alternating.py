@@ -39,7 +39,9 @@ class AlternatingMMSE(AbstractTransceiverSolver):
         form = normal_form.apply(problem)
         starts = starting_points(form.rows, form.targets, self.options.starts, self.options.generator())
         rows, targets = flat_copies(form.rows, form.targets, self.options.starts)
-        points, histories = descend(rows, targets, starts.reshape(len(rows), -1), alternating_step, self.options)
+        points, histories = descend(
+            rows, targets, starts.reshape(len(rows), -1), alternating_step, self.options
+        )
         best, endings = best_of(points, histories, len(form.rows), self.options)
         return assemble_beams(problem, form, best, rescaled(endings, form.target_norm))
 

@@ -48,7 +48,9 @@ def assemble(
     design = TransceiverDesign(
         design.transmit_scalars.reshape(*batch, -1), design.receive_beamformer.reshape(*batch, -1)
     )
-    endings = [(Status.SILENT, h) if silent else (s, h) for silent, (s, h) in zip(form.silent, endings, strict=True)]
+    endings = [
+        (Status.SILENT, h) if silent else (s, h) for silent, (s, h) in zip(form.silent, endings, strict=True)
+    ]
     return Solution(
         design=design,
         misalignment=_shaped(mse.misalignment(problem, design), batch),

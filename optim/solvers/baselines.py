@@ -17,7 +17,7 @@ from optim.combined.solution import CombinedSolution
 from optim.design import CombinedDesign, TransceiverDesign
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
-from optim.phase_step import aligned_rows, arriving
+from optim.phase_step import aligned_rows, arriving, back_rotations
 from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
 from optim.solvers.alternating import mmse_point
@@ -28,9 +28,9 @@ from optim.starts import repeated, starting_points
 @final
 @dataclass(frozen=True)
 class FullPower(AbstractTransceiverSolver):
-    """Everybody sends at full power, phases aligned to one direction; the receiver is the MMSE one for that.
+    """Everybody sends at full power; the receiver is the MMSE one for phases aligned to one direction.
 
-    The direction is the best of the starting points. A combined budget is split evenly over both phases.
+    Phases are then aligned to that receiver. The direction is the best of the starting points. A combined budget is split evenly over both phases.
     """
 
     options: SolverOptions = SolverOptions()
@@ -51,9 +51,9 @@ class FullPower(AbstractTransceiverSolver):
         best = np.argmin(error.sum(axis=-1) + (np.abs(points) ** 2).sum(axis=-1), axis=0)
         every = np.arange(len(best))
         flat = problem.flattened()
-        phases = np.exp(-1j * np.angle(mse.beam_gains(flat, form.invert(directions[best, every]))))
-        scalars = np.sqrt(flat.power_budget_w) * phases * wanted[0]
-        return TransceiverDesign(scalars, form.invert(points[best, every]))
+        beamformer = form.invert(points[best, every])
+        phases = back_rotations(mse.beam_gains(flat, beamformer))
+        return TransceiverDesign(np.sqrt(flat.power_budget_w) * phases * wanted[0], beamformer)
 
 
 @final

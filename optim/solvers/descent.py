@@ -61,7 +61,9 @@ def rescaled(
 ) -> list[tuple[Status, History]]:
     """Histories in the problem's own units."""
     squares = [float(norm) ** 2 for norm in target_norm]
-    return [(status, tuple(e * s for e in history)) for (status, history), s in zip(endings, squares, strict=True)]
+    return [
+        (status, tuple(e * s for e in history)) for (status, history), s in zip(endings, squares, strict=True)
+    ]
 
 
 def _ending(history: History, options: SolverOptions) -> Status:

@@ -73,7 +73,7 @@ def tracked(
     rows: Complex[np.ndarray, "B K n"], targets: Float[np.ndarray, "B K"], points: Complex[np.ndarray, "B n"]
 ) -> Complex[np.ndarray, "B n"]:
     """A few accelerated steps on each softer problem in turn."""
-    for level in softening_levels(rows):
+    for level in softening_levels(rows, targets):
         softer, moves = rows * level[:, None, None], np.zeros_like(points)
         points = scaled_along(softer, targets, points)
         for _ in range(STEPS_PER_LEVEL):

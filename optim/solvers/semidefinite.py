@@ -59,14 +59,20 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         form = normal_form.apply(problem)
         rng = self.options.generator()
         scout = self._scout().solve_receiver(problem.flattened())
-        starts = np.repeat(form.project(scout.design.receive_beamformer)[None], self.options.starts + 1, axis=0)
+        starts = np.repeat(
+            form.project(scout.design.receive_beamformer)[None], self.options.starts + 1, axis=0
+        )
         values = np.asarray(scout.mse) / np.where(form.silent, 1.0, form.target_norm**2)
         lifted = [_relax_receiver(form, index, float(value)) for index, value in enumerate(values)]
         for index, part in enumerate(lifted):
             for covariance in part.covariances.values():
-                starts[1:, index] = drawn(covariance, form.rows[index], form.targets[index], self.options.starts, rng)
+                starts[1:, index] = drawn(
+                    covariance, form.rows[index], form.targets[index], self.options.starts, rng
+                )
         rows, targets = flat_copies(form.rows, form.targets, len(starts))
-        points, histories = descend(rows, targets, starts.reshape(len(rows), -1), accelerated_step, self.options)
+        points, histories = descend(
+            rows, targets, starts.reshape(len(rows), -1), accelerated_step, self.options
+        )
         best, endings = best_of(points, histories, len(form.rows), self.options)
         endings = [(_status(part.verdict, s), h) for part, (s, h) in zip(lifted, endings, strict=True)]
         multipliers = np.stack([part.multipliers[0] for part in lifted])[None]
@@ -127,7 +133,9 @@ def _relax_receiver(form: NormalForm, index: int, upper_bound: float) -> Lifted:
 def _relax_combined(form: CombinedForm, upper_bound: float) -> Lifted:
     """The joint relaxation over beams and powers."""
     power, constraints = conic.power_variables(form.budgets)
-    return _solved(conic.combined_streams(form, upper_bound), power, np.ones(form.budgets.targets.shape), constraints)
+    return _solved(
+        conic.combined_streams(form, upper_bound), power, np.ones(form.budgets.targets.shape), constraints
+    )
 
 
 def _solved(
@@ -157,11 +165,16 @@ def _solved(
         return Lifted({}, fallback_power, multipliers, verdict)
     for stream, tie in zip(streams, ties, strict=True):
         multipliers[stream.phase, stream.devices] = np.maximum(tie.dual_value, 0.0) * stream.multiplier_unit
-    covariances = {(s.phase, s.receiver): np.asarray(lift.value, dtype=np.complex128) for s, lift in zip(streams, lifts, strict=True)}
+    covariances = {
+        (s.phase, s.receiver): np.asarray(lift.value, dtype=np.complex128)
+        for s, lift in zip(streams, lifts, strict=True)
+    }
     solved_power = np.maximum(power.value, 0.0) if isinstance(power, cp.Expression) else power
     return Lifted(covariances, solved_power, multipliers, verdict)
 
 
 def _status(verdict: str, status: Status) -> Status:
     """What the convex solver said, if it was not plainly optimal; else how the refinement ended."""
-    return {cp.OPTIMAL_INACCURATE: Status.SOLVER_INACCURATE, conic.FAILED: Status.INFEASIBLE}.get(verdict, status)
+    return {cp.OPTIMAL_INACCURATE: Status.SOLVER_INACCURATE, conic.FAILED: Status.INFEASIBLE}.get(
+        verdict, status
+    )

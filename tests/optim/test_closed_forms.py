@@ -197,5 +197,3 @@ def test_full_power_spends_every_watt():
     problem = receiver(seed=12)
     solution = optim.solve(problem, "full-power")
     np.testing.assert_allclose(solution.power_w, problem.power_budget_w, rtol=1e-12)
-    best = optim.best_receive_beamformer(problem, solution.design.transmit_scalars)
-    np.testing.assert_allclose(solution.design.receive_beamformer, best, rtol=1e-9)

@@ -79,7 +79,10 @@ def test_renaming_devices_changes_nothing(method, snr_db):
     problem = receiver(seed=5, devices=7, snr_db=snr_db)
     order = np.random.default_rng(0).permutation(7)
     renamed = AirCompProblem(
-        problem.channel[order], problem.target_gains[order], problem.power_budget_w[order], problem.noise_power_w
+        problem.channel[order],
+        problem.target_gains[order],
+        problem.power_budget_w[order],
+        problem.noise_power_w,
     )
     one, other = optim.solve(problem, method), optim.solve(renamed, method)
     assert other.mse == pytest.approx(one.mse, rel=1e-5)
@@ -101,7 +104,10 @@ def test_convex_solvers_do_not_see_names_and_rotations_either(method):
     problem = receiver(seed=7, devices=4, antennas=2)
     order = np.array([2, 0, 3, 1])
     turned = AirCompProblem(
-        problem.channel[order] @ rotation(3, 2), problem.target_gains[order], problem.power_budget_w[order], 0.1
+        problem.channel[order] @ rotation(3, 2),
+        problem.target_gains[order],
+        problem.power_budget_w[order],
+        0.1,
     )
     one, other = optim.solve(problem, method), optim.solve(turned, method)
     assert other.mse == pytest.approx(one.mse, rel=1e-4)
@@ -167,7 +173,10 @@ def test_combined_errors_depend_on_signal_to_noise_ratios_only(method, scale):
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 20.0])
 def test_fast_and_convex_descents_agree_to_the_convex_solvers_accuracy(snr_db):
     problem = receiver(seed=13, devices=5, antennas=2, snr_db=snr_db)
-    errors = [optim.solve(problem, method, starts=8, max_iterations=500).mse for method in ("phase-mm", "sca", "sdr")]
+    errors = [
+        optim.solve(problem, method, starts=8, max_iterations=500).mse
+        for method in ("phase-mm", "sca", "sdr")
+    ]
     np.testing.assert_allclose(errors, errors[0], rtol=1e-4)
 
 
