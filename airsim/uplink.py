@@ -7,6 +7,7 @@ edge server. Here the channel, the optimiser and the radio meet.
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -42,14 +43,22 @@ class Federation:
         """The devices of each stream."""
         return (tuple(range(len(self.data_sizes))), *self.members)
 
+    @cached_property
+    def row_in_task(self) -> Mapping[int, int]:
+        """Where a device stands among the devices of its task."""
+        return {device: row for own in self.members for row, device in enumerate(own)}
+
+    @property
+    def task_weights(self) -> Float[np.ndarray, "E"]:
+        """``D_n / D``."""
+        sizes = np.array([self.data_sizes[list(own)].sum() for own in self.members])
+        return sizes / self.data_sizes.sum()
+
     @property
     def stream_weights(self) -> Float[np.ndarray, "streams"]:
         """``R_s/R`` for the s-phase, ``R_p/R D_n/D`` for task n: the weights of the MSEs in Pi_t."""
-        per_task = (
-            np.array([self.data_sizes[list(own)].sum() for own in self.members]) / self.data_sizes.sum()
-        )
         rank = self.rank_shared + self.rank_personal
-        return np.concatenate([[self.rank_shared / rank], self.rank_personal / rank * per_task])
+        return np.concatenate([[self.rank_shared / rank], self.rank_personal / rank * self.task_weights])
 
     @property
     def aggregation_weights(self) -> tuple[Float[np.ndarray, "_"], ...]:

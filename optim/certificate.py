@@ -5,10 +5,10 @@ Lifting :math:`x x^H` to :math:`X \succeq 0` makes the normal form convex, and i
 .. math:: f(x) \ \ge\ \sum_k w_k^2 \frac{\lambda_k}{1 + \lambda_k}
           \quad\text{for all } \lambda \ge 0,\ \sum_k \lambda_k a_k^H a_k \preceq I
 
-(conjugate of the convex :math:`t \mapsto (w - \sqrt t)_+^2` at :math:`t = |a_k x|^2`). Any
-:math:`\lambda \ge 0` becomes feasible by dividing it by the largest eigenvalue of its matrix, so no solver has
-to be trusted. At a stationary point :math:`\lambda_k = (w_k / |a_k x| - 1)_+` has the eigenvalue 1 with eigenvector
-x and the sum equals f(x): if 1 is also the largest eigenvalue, x is a proved global optimum.
+(conjugate of the convex :math:`t \mapsto (w - \sqrt t)_+^2` at :math:`t = |a_k x|^2`). Any :math:`\lambda
+\ge 0` becomes feasible by dividing it by the largest eigenvalue of its matrix, so no solver has to be
+trusted. At a stationary point :math:`\lambda_k = (w_k / |a_k x| - 1)_+` has the eigenvalue 1 with
+eigenvector x and the sum equals f(x): if 1 is also the largest eigenvalue, x is a proved global optimum.
 """
 
 import numpy as np

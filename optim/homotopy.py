@@ -1,14 +1,14 @@
 """Reach a high signal-to-noise ratio through lower ones.
 
-Near channel inversion the error is a narrow curved valley: descents creep along it, or settle in a poor one. With
-more noise the valleys are wide and few. A short descent at a soft level, carried over to the next, arrives in a good
-valley close to its bottom.
+Near channel inversion the error is a narrow curved valley: descents creep along it, or settle in a poor
+one. With more noise the valleys are wide and few. A short descent at a soft level, carried over to the
+next, arrives in a good valley close to its bottom.
 """
 
 import numpy as np
 from jaxtyping import Complex, Float
 
-# Amplitude ratio, per typical device, at which descents are quick; from there it rises by this factor per level.
+# Amplitude ratio of a typical device at which descents are quick; it rises by this factor per level.
 EASY_STRENGTH = 3.0
 LEVEL_RATIO = 3.0
 MAX_LEVELS = 6
@@ -17,7 +17,7 @@ MAX_LEVELS = 6
 def softening_levels(
     rows: Complex[np.ndarray, "*batch K n"], targets: Float[np.ndarray, "*batch K"]
 ) -> Float[np.ndarray, "L *batch"]:
-    """Factors on the rows of each problem, rising towards 1 (which is not among them); none if all are easy."""
+    """Factors on the rows of each problem, rising towards 1 (not among them); none if all are easy."""
     strengths = np.where(targets > 0, np.linalg.norm(rows, axis=-1), 0.0)
     heard = np.sort(strengths, axis=-1)[..., ::-1]  # those who can be heard stand first
     middle = np.maximum((heard > 0).sum(axis=-1, keepdims=True) - 1, 0) // 2
@@ -32,6 +32,6 @@ def softening_levels(
 def at_level(
     levels: Float[np.ndarray, "L *batch"], level: int, num_levels: int
 ) -> Float[np.ndarray, "*batch"]:
-    """Factors at one of `num_levels` common levels, for problems that may need fewer: those start at 1 sooner."""
+    """Factors at one of `num_levels` common levels; problems that need fewer stay at their softest first."""
     index = level - (num_levels - len(levels))
     return levels[index] if index >= 0 else levels[0] if len(levels) else np.ones(levels.shape[1:])

@@ -98,9 +98,10 @@ def lower_bound(
 
     Args:
         multipliers: for one receiver :math:`\lambda_k \ge 0` of
-            :math:`\sum_k \lambda_k P_k h_k h_k^H \preceq \sigma^2 I`; for a combined problem one such array per stream,
-            of :math:`\sum_k \lambda_k h_k h_k^H \preceq W_i \sigma_i^2 I`. They are scaled to the edge of this set.
-            Without any, the better of uniform and matched multipliers, ``1 / (P_k |h_k|^2)``.
+            :math:`\sum_k \lambda_k P_k h_k h_k^H \preceq \sigma^2 I`; for a combined problem one such array
+            per stream, of :math:`\sum_k \lambda_k h_k h_k^H \preceq W_i \sigma_i^2 I`. They are scaled to
+            the edge of this set. Without any, the better of uniform and matched multipliers, ``1 / (P_k
+            |h_k|^2)``.
     """
     if isinstance(problem, CombinedProblem):
         return _combined_bound(problem, multipliers)
@@ -133,8 +134,8 @@ def _per_device_multipliers(problem: CombinedProblem, multipliers: Sequence[Any]
     """Stream by stream to device by device."""
     if len(multipliers) != 1 + problem.num_edge_servers:
         raise ValueError(
-            f"multipliers has {len(multipliers)} entries: give {1 + problem.num_edge_servers}, one array per stream, "
-            "the base station's first"
+            f"multipliers has {len(multipliers)} entries: give {1 + problem.num_edge_servers}, "
+            "one array per stream, the base station's first"
         )
     table = np.zeros((2, problem.num_devices))
     everyone = np.arange(problem.num_devices)

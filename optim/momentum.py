@@ -1,7 +1,7 @@
 """Look further along a step, and along the move before it: a monotone acceleration.
 
-Majorise-minimise steps are safe but short. All points ``x + alpha (step - x) + beta (last move)`` on a small grid are
-tried at once; ``alpha = 1, beta = 0`` is the plain step, so the best of them is never worse.
+Majorise-minimise steps are safe but short. All points ``x + alpha (step - x) + beta (last move)`` on a
+small grid are tried at once; ``alpha = 1, beta = 0`` is the plain step, so the best of them is never worse.
 """
 
 import itertools

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Complex, Float, Shaped
 
-from optim.problem import AirCompProblem
 from optim.design import TransceiverDesign
+from optim.problem import AirCompProblem
 
 
 def effective_gains(problem: AirCompProblem, design: TransceiverDesign) -> Complex[np.ndarray, "*batch K"]:

@@ -30,7 +30,7 @@ class NormalForm:
     @property
     def reachable(self) -> Bool[np.ndarray, "B K"]:
         """Devices whose signal can arrive at all; the others add their squared target to every error."""
-        return (self.rows != 0).any(axis=-1)
+        return np.asarray((self.rows != 0).any(axis=-1))
 
     @property
     def silent(self) -> Bool[np.ndarray, "B"]:

@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """How hard to try: number of starting points, iterations of each, relative tolerance, seed of the starts."""
+    """Number of starting points, iterations of each, relative tolerance, seed of the starting points."""
 
     starts: int = 4
     max_iterations: int = 200

@@ -28,8 +28,8 @@ class Status(enum.Enum):
         "recomputed in closed form, but they may lie further apart than they need to."
     )
     INFEASIBLE = (
-        "The convex solver failed. The design is the best of the starting points. Likely causes: a device in a "
-        "deep fade, or powers that differ by many orders of magnitude."
+        "The convex solver failed. The design is the best of the starting points. Likely causes: a device in "
+        "a deep fade, or powers that differ by many orders of magnitude."
     )
     SILENT = (
         "Nothing can arrive: every device lacks a target, power or a channel. The best design is silence."

@@ -40,7 +40,7 @@ def screened_starts(
     num_starts: int,
     rng: np.random.Generator,
 ) -> Complex[np.ndarray, "S *batch n"]:
-    """The best `num_starts` of many starting points after a few phase steps on the softest problem, best first."""
+    """The best of many starting points after a few phase steps on the softest problem, best first."""
     levels = softening_levels(rows, targets)
     softest = rows * levels[0][..., None, None] if len(levels) else rows
     num_candidates = CANDIDATES_PER_START * num_starts

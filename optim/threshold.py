@@ -19,7 +19,7 @@ from jaxtyping import Complex, Float
 def best_scale(
     strengths: Float[np.ndarray, "*batch K"], targets: Float[np.ndarray, "*batch K"]
 ) -> Float[np.ndarray, "*batch"]:
-    """The minimiser ``r >= 0`` of ``r^2 + sum_k (w_k - s_k r)_+^2``; sorting and prefix sums, no iteration."""
+    """The minimiser ``r >= 0`` of ``r^2 + sum_k (w_k - s_k r)_+^2``, by sorting and prefix sums."""
     heard = strengths > 0
     thresholds = np.where(
         heard, targets / np.where(heard, strengths, 1.0), np.where(targets > 0, np.inf, 0.0)

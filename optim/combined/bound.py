@@ -1,7 +1,7 @@
 r"""A certified lower bound on Pi with one energy budget per device, from any multipliers.
 
-Per stream the lifted problem has the dual constraint :math:`\sum_k \mu_{ik} a_{ik}^H a_{ik} \preceq I`, and per
-device there remains a convex problem in its two powers, whose own dual gives for every energy price
+Per stream the lifted problem has the dual constraint :math:`\sum_k \mu_{ik} a_{ik}^H a_{ik} \preceq I`, and
+per device there remains a convex problem in its two powers, whose own dual gives for every energy price
 :math:`\nu \ge 0`
 
 .. math:: \Pi \ge \sum_k \Big\{ \sum_i \Big[ W_i w_{ik}^2 \frac{\mu_{ik}}{p_{ik} + \mu_{ik}}
@@ -25,8 +25,8 @@ def combined_dual_value(
 ) -> Float[np.ndarray, "C"]:
     """Certified bound on Pi, in the problem's own units, for each of `C` sets of multipliers.
 
-    Each receiver's multipliers are scaled to the edge of its feasible set. Pi is never negative, so neither is
-    the bound: where the prices outweigh the rest, 0 is returned.
+    Each receiver's multipliers are scaled to the edge of its feasible set. Pi is never negative, so neither
+    is the bound: where the prices outweigh the rest, 0 is returned.
     """
     usable = np.where(form.reachable & (form.budgets.targets > 0) & (multipliers > 0), multipliers, 0.0)
     feasible = usable / _radii(form, usable)
@@ -73,7 +73,7 @@ def _radii(form: CombinedForm, multipliers: Float[np.ndarray, "C 2 K"]) -> Float
 def _best_price(
     budgets: DeviceBudgets, multipliers: Float[np.ndarray, "C 2 K"]
 ) -> Float[np.ndarray, "C 1 K"]:
-    """The energy price at which a device's priced powers spend its average power; 0 if its peaks bind first."""
+    """The energy price at which a device spends its average power; 0 where its peaks bind first."""
     slope = budgets.targets * np.sqrt(budgets.priorities * multipliers)
     active = slope > 0
     safe = np.where(active, slope, 1.0)

@@ -1,6 +1,8 @@
 """The normal form of a combined problem: whitened rows in two stacks, and the exact way back."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
@@ -14,6 +16,12 @@ from optim.phase_step import arriving
 
 # Base station (*batch, 1, n) and edge servers (*batch, E, n), each in the dimensions of its own stack.
 Beams = tuple[Complex[np.ndarray, "... _ _"], Complex[np.ndarray, "... _ _"]]
+
+
+def per_stack(function: Callable[..., np.ndarray], *pairs: Sequence[Any]) -> Beams:
+    """The function's values for the base station and for the edge servers."""
+    base, edges = (function(*parts) for parts in zip(*pairs, strict=True))
+    return base, edges
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,13 @@
 """Descent on Pi: one phase step per receiver, then every device's exact power split, in turn."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
 from optim.combined.certify import certified
-from optim.combined.form import Beams, CombinedForm, normalise
+from optim.combined.form import Beams, CombinedForm, ReceiverStack, normalise, per_stack
 from optim.combined.power_split import available_power
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
@@ -51,30 +52,26 @@ def refine(form: CombinedForm, state: State, options: SolverOptions) -> Combined
             break
     best = int(np.argmin(state.error))
     history = tuple(float(errors[best]) * form.scale for errors in histories)
-    base, edges = (points[best] for points in state.beams)
-    return certified(form, (base, edges), state.power[best], status, history)
+    beams = per_stack(lambda points: points[best], state.beams)
+    return certified(form, beams, state.power[best], status, history)
 
 
 def accelerated_step(form: CombinedForm, state: State) -> State:
     """The best trial around one phase step per receiver, each trial with its own exact power split."""
     stepped = receiver_steps(form, state.beams, state.power)
-    trials = tuple(
-        trial_points(*parts) for parts in zip(state.beams, stepped, state.moves, strict=True)
-    )  # T S receivers n
+    trials = per_stack(trial_points, state.beams, stepped, state.moves)  # T S receivers n
     strengths = form.strengths(trials)
     power = available_power(form.budgets, strengths)
     errors = form.error(trials, strengths, power)  # T S
     best, every = np.argmin(errors, axis=0), np.arange(len(state.error))
     fell = errors[best, every] < state.error
-    beams = tuple(
-        np.where(fell[:, None, None], trial[best, every], old)
-        for trial, old in zip(trials, state.beams, strict=True)
-    )
+    fell = fell[:, None, None]
+    beams = per_stack(lambda trial, old: np.where(fell, trial[best, every], old), trials, state.beams)
     return State(
         beams=beams,
-        power=np.where(fell[:, None, None], power[best, every], state.power),
-        error=np.where(fell, errors[best, every], state.error),
-        moves=tuple(new - old for new, old in zip(beams, state.beams, strict=True)),
+        power=np.where(fell, power[best, every], state.power),
+        error=np.minimum(errors[best, every], state.error),
+        moves=per_stack(np.subtract, beams, state.beams),
     )
 
 
@@ -83,7 +80,7 @@ def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"])
     levels = [softening_levels(stack.rows, stack.targets) for stack in form.stacks]
     num_levels = max(map(len, levels))
     for level in range(num_levels):
-        softer = form.softened(tuple(at_level(factors, level, num_levels) for factors in levels))
+        softer = form.softened(per_stack(partial(at_level, level=level, num_levels=num_levels), levels))
         state = resting(softer, beams, power)
         for _ in range(STEPS_PER_LEVEL):
             state = accelerated_step(softer, state)
@@ -94,16 +91,19 @@ def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"])
 def resting(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> State:
     """A state without momentum."""
     error = form.error(beams, form.strengths(beams), power)
-    return State(beams, power, error, tuple(np.zeros_like(points) for points in beams))
+    return State(beams, power, error, per_stack(np.zeros_like, beams))
 
 
 def screened_beams(form: CombinedForm, options: SolverOptions) -> Beams:
     """For each receiver the best few of many short descents at equal split and easy noise.
 
-    Receivers are coupled only through powers, so each ranks its own: start s takes the s-th best of every receiver.
+    Receivers are coupled only through powers, so each ranks its own: start s takes the s-th best of every
+    receiver.
     """
     rng = options.generator()
-    return tuple(screened_starts(stack.rows, stack.targets, options.starts, rng) for stack in form.stacks)
+    return per_stack(
+        lambda stack: screened_starts(stack.rows, stack.targets, options.starts, rng), form.stacks
+    )
 
 
 def equal_split(form: CombinedForm, num_starts: int) -> Float[np.ndarray, "S 2 K"]:
@@ -113,7 +113,8 @@ def equal_split(form: CombinedForm, num_starts: int) -> Float[np.ndarray, "S 2 K
 
 def receiver_steps(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> Beams:
     """One phase step at every receiver under the present powers."""
-    return tuple(
-        phase_step(stack.powered_rows(power[:, phase]), repeated(stack.targets, len(power)), points)
-        for phase, (stack, points) in enumerate(zip(form.stacks, beams, strict=True))
-    )
+
+    def step(stack: ReceiverStack, available: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return phase_step(stack.powered_rows(available), repeated(stack.targets, len(points)), points)
+
+    return per_stack(step, form.stacks, (power[:, 0], power[:, 1]), beams)

@@ -24,7 +24,7 @@ def stream_mse(problem: CombinedProblem, design: CombinedDesign) -> Float[np.nda
 
 
 def pi(problem: CombinedProblem, design: CombinedDesign) -> float:
-    r""":math:`\Pi = \sum_i W_i \mathrm{MSE}_i`, the errors weighted by rank and data [Sun, Theorem 3, Eq. 41]."""
+    r""":math:`\Pi = \sum_i W_i \mathrm{MSE}_i`, errors weighted by rank and data [Sun, Theorem 3, Eq. 41]."""
     return float(problem.stream_weights @ stream_mse(problem, design))
 
 

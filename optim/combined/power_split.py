@@ -5,8 +5,8 @@ Given both beamformers a device sees two gains and solves
 .. math:: \min_{b_s, b_p \ge 0}\ \alpha_s (w_s - z_s b_s)_+^2 + \alpha_p \rho\, (w_p - z_p b_p)_+^2
           \quad\text{s.t.}\quad \alpha_s b_s^2 + \alpha_p b_p^2 \le \bar P,\ b^2 \le P^{\rm peak}
 
-Phase shares cancel: one energy price :math:`\nu` gives
-:math:`b_s = w_s z_s / (z_s^2 + \nu)` and :math:`b_p = \rho w_p z_p / (\rho z_p^2 + \nu)`, clipped at the peak.
+Phase shares cancel: one energy price :math:`\nu` gives :math:`b_s = w_s z_s / (z_s^2 + \nu)` and :math:`b_p
+= \rho w_p z_p / (\rho z_p^2 + \nu)`, clipped at the peak.
 """
 
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ def available_power(
 ) -> Float[np.ndarray, "*batch 2 K"]:
     """Power each transmission may use: the best split, and what it leaves over handed out as well.
 
-    `strengths` are the gains behind the beamformers at reference power. Spare power cannot hurt: a device that
-    inverts its channel ignores it, and the next, shorter beamformer can draw on it.
+    `strengths` are the gains behind the beamformers at reference power. Spare power cannot hurt: a device
+    that inverts its channel ignores it, and the next, shorter beamformer can draw on it.
     """
     return _hand_out(budgets, best_split(budgets, strengths))
 
@@ -65,7 +65,8 @@ def _priced_powers(
 ) -> Float[np.ndarray, "*batch 2 K"]:
     """Powers at the energy price that spends the average power exactly, peaks ignored.
 
-    The two energies are ``(c_i / (e_i + nu))^2`` with ``e_i = rho_i z_i^2`` and ``c_i = sqrt(alpha_i) w_i rho_i z_i``.
+    The two energies are ``(c_i / (e_i + nu))^2`` with ``e_i = rho_i z_i^2`` and ``c_i = sqrt(alpha_i) w_i
+    rho_i z_i``.
     """
     scale = np.sqrt(budgets.shares) * budgets.targets * budgets.priorities
     wanted = scale * strengths

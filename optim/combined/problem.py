@@ -22,19 +22,17 @@ class CombinedProblem:
               \quad\text{subject to}\quad |b_k^\bullet|^2 \le P_k^{\rm peak},\
               \frac{R_s}{R} |b_k^s|^2 + \frac{R_p}{R} |b_k^p|^2 \le \bar P_k
 
-    with :math:`R = R_s + R_p`: the communication term of [Sun, Theorem 3, Eq. 41]. The average is taken over
-    the round, since a phase lasts in proportion to its rank. Tasks are orthogonal. Stream 0 is the base station,
-    stream n edge server n.
+    with :math:`R = R_s + R_p`: the communication term of [Sun, Theorem 3, Eq. 41]. The average is taken
+    over the round, since a phase lasts in proportion to its rank. Tasks are orthogonal. Stream 0 is the
+    base station, stream n edge server n.
 
     Args:
-        base_station_channel: one row per device.
-        edge_channels: for each edge server one row per member, in the order of `members`.
-        members: for each edge server the devices of its task; every device stands in exactly one.
-        data_sizes: D_k > 0.
-        rank_shared, rank_personal: R_s and R_p; one of them may be 0, its streams then stay silent.
-        average_power_w, peak_power_w: one number, or one per device.
-        noise_power_w: one number, or the base station's and then one per edge server.
-        payload_std: standard deviations of the shared and of the personal payload of each device. The targets then
+        base_station_channel: one row per device. edge_channels: for each edge server one row per member, in
+        the order of `members`. members: for each edge server the devices of its task; every device stands
+        in exactly one. data_sizes: D_k > 0. rank_shared, rank_personal: R_s and R_p; one of them may be 0,
+        its streams then stay silent. average_power_w, peak_power_w: one number, or one per device.
+        noise_power_w: one number, or the base station's and then one per edge server. payload_std: standard
+        deviations of the shared and of the personal payload of each device. The targets then
             are the aggregation weights times deviation over `reference_std`, as payloads are sent at unit variance.
     """
 
@@ -202,8 +200,8 @@ def _check_rows(
     for task, (channel, devices) in enumerate(zip(channels, members, strict=True)):
         if len(channel) != len(devices):
             raise ValueError(
-                f"edge_channels[{task}] has {len(channel)} rows but members[{task}] has {len(devices)} devices: "
-                "give one row per member, in the same order"
+                f"edge_channels[{task}] has {len(channel)} rows but members[{task}] has {len(devices)} "
+                "devices: give one row per member, in the same order"
             )
 
 

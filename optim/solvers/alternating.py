@@ -1,6 +1,6 @@
 """Alternating MMSE: the textbook reference, exact in each half and slow where it matters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -29,11 +29,11 @@ class AlternatingMMSE(AbstractTransceiverSolver):
     .. math:: b_k = \min\{\sqrt{P_k}, \omega_k / |g_k|\} e^{-j \arg g_k}, \qquad
               m = (A A^H + \sigma^2 I)^{-1} A \omega
 
-    Monotone, with stationary limit points; but a device that inverts its channel holds the length of m back, so
-    above 20 dB the fall per step becomes tiny long before the bottom: expect `ITERATION_LIMIT`.
+    Monotone, with stationary limit points; but a device that inverts its channel holds the length of m
+    back, so above 20 dB the fall per step becomes tiny long before the bottom: expect `ITERATION_LIMIT`.
     """
 
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         form = normal_form.apply(problem)

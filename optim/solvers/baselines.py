@@ -1,7 +1,7 @@
 """What one would do without an optimiser: full power, or channel inversion, along a fixed direction."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -30,10 +30,11 @@ from optim.starts import repeated, starting_points
 class FullPower(AbstractTransceiverSolver):
     """Everybody sends at full power; the receiver is the MMSE one for phases aligned to one direction.
 
-    Phases are then aligned to that receiver. The direction is the best of the starting points. A combined budget is split evenly over both phases.
+    Phases are then aligned to that receiver. The direction is the best of the starting points. A combined
+    budget is split evenly over both phases.
     """
 
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         return _assembled(problem, self._design(problem, normal_form.apply(problem)))
@@ -64,11 +65,11 @@ class ChannelInversion(AbstractTransceiverSolver):
     .. math:: m = f / \sqrt\eta, \quad \eta = \min_k P_k |f^H h_k|^2 / \omega_k^2, \quad
               \mathrm{MSE} = \sigma^2 / \eta
 
-    The direction f is the best of the starting points. Devices that cannot be heard at all are left out. A combined
-    budget is split evenly over both phases.
+    The direction f is the best of the starting points. Devices that cannot be heard at all are left out. A
+    combined budget is split evenly over both phases.
     """
 
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         return _assembled(problem, self._design(problem, normal_form.apply(problem)))

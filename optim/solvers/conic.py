@@ -5,9 +5,9 @@ Per receiver, with :math:`u_k` standing for :math:`|a_k x|^2` at reference power
 .. math:: \min\ \sum_i W_i \Big[ \mathrm{noise}_i + \sum_k (w_k - t_k)^2 \Big]
           \quad\text{s.t.}\quad t_k^2 \le p_k u_k,\ p \in \mathcal P
 
-is jointly convex in powers and :math:`u`, since :math:`\sqrt{p u}` is concave. With an upper bound UB on the optimum,
-:math:`t = w \tau` and beams in units of :math:`\sqrt{\mathrm{UB} / W_i}` all numbers are of order one; interior-point
-solvers lose digits or fail otherwise.
+is jointly convex in powers and :math:`u`, since :math:`\sqrt{p u}` is concave. With an upper bound UB on
+the optimum, :math:`t = w \tau` and beams in units of :math:`\sqrt{\mathrm{UB} / W_i}` all numbers are of
+order one; interior-point solvers lose digits or fail otherwise.
 """
 
 import warnings

@@ -1,6 +1,6 @@
 """Phase majorise-minimise from several starting points: the default for several antennas."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -10,12 +10,12 @@ from optim import normal_form
 from optim.combined import joint
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
-from optim.phase_step import phase_step
-from optim.problem import AirCompProblem
-from optim.solution import Solution
 from optim.homotopy import softening_levels
 from optim.momentum import trial_points
 from optim.options import SolverOptions
+from optim.phase_step import phase_step
+from optim.problem import AirCompProblem
+from optim.solution import Solution
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
 from optim.solvers.descent import best_of, descend, flat_copies, rescaled
 from optim.starts import screened_starts
@@ -38,7 +38,7 @@ class PhaseMajoriseMinimise(AbstractTransceiverSolver):
     The combined problem alternates one such step per receiver with the exact power split of every device.
     """
 
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         form = normal_form.apply(problem)

@@ -1,12 +1,12 @@
 r"""The joint MMSE relaxation: lift every beamformer, solve a convex problem, extract, refine, certify.
 
-With :math:`M_i \succeq 0` for :math:`m_i m_i^H` the problem becomes convex including the power split. Its optimum is a
-lower bound, attained when every receiver hears at most three devices or has one antenna (a solution of rank
-:math:`\lfloor \sqrt{K_i} \rfloor` exists). The reported bound is not the solver's value, which is inexact, but
-the certificate of its multipliers.
+With :math:`M_i \succeq 0` for :math:`m_i m_i^H` the problem becomes convex including the power split. Its
+optimum is a lower bound, attained when every receiver hears at most three devices or has one antenna (a
+solution of rank :math:`\lfloor \sqrt{K_i} \rfloor` exists). The reported bound is not the solver's value,
+which is inexact, but the certificate of its multipliers.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import cvxpy as cp
@@ -40,7 +40,7 @@ SAMPLES_PER_START = 8
 
 @dataclass(frozen=True, eq=False)
 class Lifted:
-    """A solved relaxation: beam covariances by (phase, receiver), powers, multipliers, and the solver's verdict."""
+    """A solved relaxation: covariances by (phase, receiver), powers, multipliers, the solver's verdict."""
 
     covariances: dict[tuple[int, int], Complex[np.ndarray, "n n"]]
     power: Float[np.ndarray, "2 K"]
@@ -53,7 +53,7 @@ class Lifted:
 class SemidefiniteRelaxation(AbstractTransceiverSolver):
     """The relaxation's tight bound, and the best of the designs drawn from its solution."""
 
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         form = normal_form.apply(problem)
@@ -169,8 +169,8 @@ def _solved(
         (s.phase, s.receiver): np.asarray(lift.value, dtype=np.complex128)
         for s, lift in zip(streams, lifts, strict=True)
     }
-    solved_power = np.maximum(power.value, 0.0) if isinstance(power, cp.Expression) else power
-    return Lifted(covariances, solved_power, multipliers, verdict)
+    solved_power = power.value if isinstance(power, cp.Expression) else power
+    return Lifted(covariances, np.maximum(np.asarray(solved_power), 0.0), multipliers, verdict)
 
 
 def _status(verdict: str, status: Status) -> Status:

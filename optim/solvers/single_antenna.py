@@ -1,6 +1,6 @@
 """The exact solver for one receive antenna."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy as np
 from optim import normal_form
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
-from optim.phase_step import reduced_error
 from optim.options import SolverOptions
+from optim.phase_step import reduced_error
 from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
@@ -20,7 +20,7 @@ from optim.threshold import scaled_along
 @final
 @dataclass(frozen=True)
 class ThresholdRule(AbstractTransceiverSolver):
-    """Weak devices at full power, strong ones invert their channel: globally optimal, no iteration [Cao20]."""
+    """Weak devices at full power, strong ones invert their channel: the global optimum, at once [Cao20]."""
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         if problem.num_antennas > 1:
@@ -36,7 +36,7 @@ class ThresholdRule(AbstractTransceiverSolver):
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
         raise ValueError(
             "method 'threshold' solves one receiver with fixed powers, but a CombinedProblem couples "
-            f"{1 + problem.num_edge_servers} receivers through their devices' energy: use 'auto' or 'phase-mm'"
+            f"{1 + problem.num_edge_servers} receivers by their devices' energy: use 'auto' or 'phase-mm'"
         )
 
 
@@ -45,7 +45,7 @@ class ThresholdRule(AbstractTransceiverSolver):
 class Automatic(AbstractTransceiverSolver):
     """The exact rule where it applies, phase majorise-minimise everywhere else."""
 
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         if problem.num_antennas == 1:

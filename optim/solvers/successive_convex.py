@@ -1,16 +1,16 @@
-r"""Successive convex approximation by cvxpy: the published way, with one program per shape and new numbers per step.
+r"""Successive convex approximation by cvxpy: one program per problem, new numbers in every step.
 
-The squared gain is replaced by its tangent at the present point,
-:math:`|a_k x|^2 \ge 2 \Re\{\bar z_k a_k x\} - |z_k|^2`, which leaves a convex problem in beams and powers together.
-Complex parameters would make cvxpy rebuild the program each time, so beams are real vectors here.
+The squared gain is replaced by its tangent at the present point, :math:`|a_k x|^2 \ge 2 \Re\{\bar z_k a_k
+x\} - |z_k|^2`, which leaves a convex problem in beams and powers together. Complex parameters would make
+cvxpy rebuild the program each time, so beams are real vectors here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import cvxpy as cp
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex
 
 from optim import hinge, normal_form
 from optim.combined.certify import certified
@@ -39,7 +39,7 @@ SOLVER_ACCURACY = 1e-6
 class SuccessiveConvexApproximation(AbstractTransceiverSolver):
     """Monotone descent from the best screened start, one convex program per step."""
 
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         form = normal_form.apply(problem)
@@ -111,7 +111,8 @@ def _descend_receiver(
         error = float(reduced_error(rows, targets, stepped))
         fall = history[-1] - error
         if fall > 0:
-            point, _ = stepped, history.append(error)
+            point = stepped
+            history.append(error)
         if fall <= max(options.tolerance, SOLVER_ACCURACY) * history[-1]:
             status = Status.CONVERGED
             break

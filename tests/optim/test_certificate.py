@@ -1,10 +1,11 @@
 """A certificate is a promise: no design, however found, may lie below it."""
 
 import numpy as np
-import optim
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import optim
 from optim import normal_form
 from optim.certificate import dual_value, stationary_multipliers
 from tests.optim.instances import combined, rayleigh, receiver

@@ -3,10 +3,11 @@
 import warnings
 
 import numpy as np
-import optim
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import optim
 from optim import AirCompProblem, CombinedProblem, Status
 from tests.optim.instances import combined, rayleigh, receiver
 
@@ -108,7 +109,7 @@ def degenerate_combined():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name, problem", degenerate_combined())
+@pytest.mark.parametrize("name, problem", list(degenerate_combined()))
 def test_degenerate_combined_problems_have_finite_certified_designs(name, problem, method):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)

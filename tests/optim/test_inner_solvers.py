@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from optim.combined.power_split import DeviceBudgets, available_power, best_split
 from optim.hinge import complex_point, minimise_hinge, real_point, real_rows
 from optim.homotopy import MAX_LEVELS, at_level, softening_levels

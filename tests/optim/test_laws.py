@@ -1,8 +1,9 @@
 """What every method keeps, on both kinds of problem."""
 
 import numpy as np
-import optim
 import pytest
+
+import optim
 from optim import AirCompProblem, CombinedProblem
 from optim.mse import effective_gains
 from tests.optim.instances import combined, receiver

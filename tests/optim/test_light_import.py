@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-import optim
 import pytest
+
+import optim
 
 HEAVY = ("cvxpy", "torch", "simpy", "airsim", "matplotlib")
 

@@ -1,8 +1,9 @@
 """The error formulas against simulation, and each half of a design against its optimality."""
 
 import numpy as np
-import optim
 import pytest
+
+import optim
 from tests.optim.instances import combined, rayleigh, receiver
 
 

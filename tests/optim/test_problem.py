@@ -1,8 +1,9 @@
 """Problems refuse what cannot be, and know their weights and targets."""
 
 import numpy as np
-import optim
 import pytest
+
+import optim
 from optim import AirCompProblem
 from tests.optim.instances import combined, rayleigh, receiver
 from tests.optim.test_degenerate import changed
