@@ -85,7 +85,7 @@ def read_run(folder: Path) -> StoredRun:
 def run_draft(folder: Path) -> Iterator[Path]:
     """A draft folder beside `folder`, renamed to it when the block ends well and removed when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder)
+    remove_abandoned(folder)
     draft = folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}.partial")
     draft.mkdir()
     try:
@@ -122,7 +122,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Delete drafts of this run whose process, on this machine, is gone."""
     prefix = f".{folder.name}.{socket.gethostname()}."
     for draft in folder.parent.glob(f"{prefix}*.partial"):

@@ -67,10 +67,19 @@ def best_transmit_scalars(
     Devices are independent once m is fixed: each aligns its phase, then inverts or sends at full power.
     """
     gains = beam_gains(problem, receive_beamformer)
+    return inverting_scalars(gains, problem.target_gains, problem.power_budget_w)
+
+
+def inverting_scalars(
+    gains: Complex[np.ndarray, "*batch K"],
+    targets: Float[np.ndarray, "*batch K"],
+    power_w: Float[np.ndarray, "*batch K"],
+) -> Complex[np.ndarray, "*batch K"]:
+    """Invert given gains as far as the power reaches; silence where nothing arrives."""
     strength = np.abs(gains)
     heard = strength > 0
     safe = np.where(heard, strength, 1.0)
-    amplitude = np.minimum(np.sqrt(problem.power_budget_w), problem.target_gains / safe)
+    amplitude = np.minimum(np.sqrt(power_w), targets / safe)
     return np.where(heard, amplitude * gains.conj() / safe, 0.0)
 
 

@@ -35,7 +35,7 @@ class NormalForm:
     @property
     def silent(self) -> Bool[np.ndarray, "B"]:
         """Problems in which nobody with a target can be heard."""
-        return ~(self.reachable & (self.targets > 0)).any(axis=-1)
+        return np.asarray(~(self.reachable & (self.targets > 0)).any(axis=-1))
 
     def invert(self, point: Complex[np.ndarray, "B n"]) -> Complex[np.ndarray, "B N"]:
         """The receive beamformer ``m`` that belongs to ``x``."""

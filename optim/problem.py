@@ -36,7 +36,7 @@ class AirCompProblem:
         channel = checks.complex_array("channel", self.channel)
         if channel.ndim < 2 or channel.shape[-1] == 0:
             raise ValueError(
-                f"channel has shape {channel.shape}: give one row per device and one column per antenna: (K, N)"
+                f"channel has shape {channel.shape}: give one row per device and one column per antenna"
             )
         channel.setflags(write=False)
         targets = checks.real_array("target_gains", self.target_gains)

@@ -2,6 +2,12 @@
 
 import csv
 import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
@@ -103,3 +109,36 @@ def test_a_stored_sweep_knows_its_scenario_and_its_keys(scenario, tmp_path):
     assert stored.scenario.sweep is not None and len(stored.rows) == 4
     with pytest.raises(ResultsError, match="is not a sweep folder"):
         read_sweep(tmp_path)
+
+
+def test_an_interrupted_sweep_ends_at_once_and_leaves_only_finished_trials(scenario, tmp_path):
+    config = scenario(sweep={"grid": {"channel.snr": ["0 dB", "20 dB"]}}, stop__rounds=100_000)
+    (tmp_path / "s.yaml").write_text(config.resolved_yaml())
+    command = [sys.executable, "-m", "airsim", "sweep", str(tmp_path / "s.yaml"), "--workers", "2"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "s")], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("s/trials/.*.partial/timeline.jsonl"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)  # to the parent alone, as a scheduler does
+    assert process.wait(timeout=60) == 130
+    assert list((tmp_path / "s/trials").iterdir()) == []
+    assert not (tmp_path / "s/results.csv").exists()
+
+
+def test_a_worker_that_dies_is_a_failure_with_a_reason(scenario, tmp_path):
+    config = scenario(sweep={"grid": {"channel.snr": ["0 dB", "20 dB"]}}, stop__rounds=100_000)
+    killer = threading.Thread(target=_kill_workers, args=(tmp_path / "s",))
+    killer.start()
+    result = sweep(config, out=tmp_path / "s", workers=2)
+    killer.join()
+    assert len(result.failures) == 2
+    assert "its worker process died" in result.failures[0].failure
+    assert [row[2:] for row in read(tmp_path / "s")[1:]] == [[""] * (len(COLUMNS) - 1)] * 2
+
+
+def _kill_workers(folder):
+    while len(list(folder.glob("trials/.*.partial/timeline.jsonl"))) < 2:
+        time.sleep(0.1)
+    for child in multiprocessing.active_children():
+        child.kill()

@@ -1,10 +1,12 @@
 """Run the trials of a sweep, here or in worker processes, each into its own folder."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from airsim import store
@@ -100,14 +102,31 @@ def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[TrialOutcome]:
         yield from map(_run_one, jobs)
         return
     context = multiprocessing.get_context("spawn")  # forking a process that holds torch's threads can hang
-    with ProcessPoolExecutor(max_workers=min(workers, len(jobs)), mp_context=context) as pool:
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_die_when_interrupted)
+    try:
         waiting: dict[Future[TrialOutcome], _Job] = {pool.submit(_run_one, job): job for job in jobs}
-        try:
-            for future in as_completed(waiting):
-                yield _result_of(future, waiting[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(waiting):
+            yield _result_of(future, waiting[future])
+    except BaseException:
+        _stop(pool, set(multiprocessing.active_children()) - others, jobs)
+        raise
+    pool.shutdown()
+
+
+def _die_when_interrupted() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a worker drops its trial and takes the next one
+
+
+def _stop(pool: ProcessPoolExecutor, children: set[BaseProcess], jobs: Sequence[_Job]) -> None:
+    """End the workers now, and clear away what they had begun to write."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join()
+    for job in jobs:
+        store.remove_abandoned(job.folder)
 
 
 def _run_one(job: _Job) -> TrialOutcome:

@@ -116,14 +116,14 @@ class CombinedForm:
         """The beams and relative power caps as a design of the original problem."""
         power_w = power * self.reference_power_w
         caps = [power_w[0], *(power_w[1, task] for task in self.problem.members)]
+        streams, points = self.problem.streams_at_peak, [beams[0][0], *beams[1]]
         designs = []
-        for stream, point, basis in zip(
-            self.problem.streams(caps), [beams[0][0], *beams[1]], self.bases, strict=True
-        ):
+        for stream, cap, point, basis in zip(streams, caps, points, self.bases, strict=True):
             unpadded = point[: min(stream.channel.shape)]
             direction = unpadded if basis is None else basis @ unpadded
             beamformer = direction * (self.target_norm / np.sqrt(stream.noise_power_w))
-            designs.append(TransceiverDesign(mse.best_transmit_scalars(stream, beamformer), beamformer))
+            gains = mse.beam_gains(stream, beamformer)
+            designs.append(TransceiverDesign(mse.inverting_scalars(gains, stream.target_gains, cap), beamformer))
         return CombinedDesign(designs[0], tuple(designs[1:]))
 
     def project(self, design: CombinedDesign) -> Beams:

@@ -8,18 +8,11 @@ from jaxtyping import Float, Shaped
 from optim import mse
 from optim.combined.problem import CombinedProblem
 from optim.design import CombinedDesign
-from optim.problem import AirCompProblem
-
-
-def stream_problems(problem: CombinedProblem) -> tuple[AirCompProblem, ...]:
-    """Each stream alone under its peak powers: what errors are computed from."""
-    peaks = [problem.peak_power_w, *(problem.peak_power_w[task] for task in problem.members)]
-    return problem.streams(peaks)
 
 
 def stream_mse(problem: CombinedProblem, design: CombinedDesign) -> Float[np.ndarray, "E1"]:
     """Error of each stream, the base station first."""
-    pairs = zip(stream_problems(problem), design.streams, strict=True)
+    pairs = zip(problem.streams_at_peak, design.streams, strict=True)
     return np.array([float(mse.aggregation_mse(stream, part)) for stream, part in pairs])
 
 
@@ -32,5 +25,5 @@ def correlated_stream_mse(
     problem: CombinedProblem, design: CombinedDesign, correlations: Sequence[Shaped[np.ndarray, "_ _"]]
 ) -> Float[np.ndarray, "E1"]:
     """Error of each stream for symbols with the given correlation matrices, one per stream."""
-    parts = zip(stream_problems(problem), design.streams, correlations, strict=True)
+    parts = zip(problem.streams_at_peak, design.streams, correlations, strict=True)
     return np.array([float(mse.correlated_mse(*part)) for part in parts])

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-# Newton on 1/|b(nu)| rises to the root from a lower bound; it is quadratic: eight steps reach rounding.
-NEWTON_STEPS = 8
+# Newton on 1/|b(nu)| rises to the root from a lower bound, quadratically: after a relative rise this small the
+# price is exact to its square.
+NEWTON_STEPS = 10
+LAST_RISE = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,8 @@ def _priced_powers(
     quality = np.where(wanted > 0, budgets.priorities * strengths**2, 1.0)
     limit = np.sqrt(np.where(budgets.average > 0, budgets.average, 1.0))
     # Either transmission alone stays within the budget at the true price: a lower bound to start from.
-    bounds = wanted / limit - quality
-    price = np.maximum(np.maximum(bounds[..., 0, :], bounds[..., 1, :]), 0.0)
+    alone = wanted / limit - quality
+    price = np.maximum(np.maximum(alone[..., 0, :], alone[..., 1, :]), 0.0)
     (c_s, c_p), (e_s, e_p) = (np.moveaxis(pair, -2, 0) for pair in (wanted**2, quality))
     for _ in range(NEWTON_STEPS):
         inverse_s, inverse_p = 1 / (e_s + price), 1 / (e_p + price)
@@ -83,6 +85,8 @@ def _priced_powers(
         slope = energy_s * inverse_s + energy_p * inverse_p
         rise = (np.sqrt(energy) / limit - 1) * energy / np.where(slope > 0, slope, 1.0)
         price = np.maximum(price + rise, 0.0)
+        if (rise <= LAST_RISE * price).all():
+            break
     spent = (wanted / (quality + price[..., None, :])) ** 2
     energy = spent[..., 0, :] + spent[..., 1, :]
     fit = np.minimum(limit**2 / np.where(energy > 0, energy, 1.0), 1.0)

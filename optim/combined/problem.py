@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,15 @@ class CombinedProblem:
     base station, stream n edge server n.
 
     Args:
-        base_station_channel: one row per device. edge_channels: for each edge server one row per member, in
-        the order of `members`. members: for each edge server the devices of its task; every device stands
-        in exactly one. data_sizes: D_k > 0. rank_shared, rank_personal: R_s and R_p; one of them may be 0,
-        its streams then stay silent. average_power_w, peak_power_w: one number, or one per device.
-        noise_power_w: one number, or the base station's and then one per edge server. payload_std: standard
-        deviations of the shared and of the personal payload of each device. The targets then
-            are the aggregation weights times deviation over `reference_std`, as payloads are sent at unit variance.
+        base_station_channel: one row per device.
+        edge_channels: for each edge server one row per member, in the order of `members`.
+        members: for each edge server the devices of its task; every device stands in exactly one.
+        data_sizes: D_k > 0.
+        rank_shared, rank_personal: R_s and R_p; one of them may be 0, its streams then stay silent.
+        average_power_w, peak_power_w: one number, or one per device.
+        noise_power_w: one number, or the base station's and then one per edge server.
+        payload_std: standard deviations of each device's shared and personal payload. As payloads are sent at
+            unit variance, targets then are aggregation weights times deviation over `reference_std`.
     """
 
     # Anything array-like comes in; what stands on the left of each `|` is kept.
@@ -99,7 +102,7 @@ class CombinedProblem:
         """``D_n``, the data of each task."""
         return np.array([self.data_sizes[task].sum() for task in self.members], dtype=np.float64)
 
-    @property
+    @cached_property
     def stream_weights(self) -> Float[np.ndarray, "E1"]:
         """Weight of each stream's error in Pi; they sum to 1."""
         shared, personal = self.shares
@@ -121,7 +124,7 @@ class CombinedProblem:
         reference = float(np.sqrt((self.data_sizes * power).sum() / self.data_sizes.sum()))
         return reference if reference > 0 else 1.0
 
-    @property
+    @cached_property
     def targets(self) -> tuple[Float[np.ndarray, "_"], ...]:
         """Effective target gains of each stream's devices."""
         shared, personal = self._relative_std()
@@ -141,6 +144,11 @@ class CombinedProblem:
         channels = (self.base_station_channel, *self.edge_channels)
         stacked = zip(channels, self.targets, power_w, self.noise_power_w, strict=True)
         return tuple(AirCompProblem(*parts) for parts in stacked)
+
+    @cached_property
+    def streams_at_peak(self) -> tuple[AirCompProblem, ...]:
+        """Each stream alone under its peak powers; errors of a given design do not depend on the caps."""
+        return self.streams([self.peak_power_w, *(self.peak_power_w[task] for task in self.members)])
 
     def _relative_std(self) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
         if self.payload_std is None:
