@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from airsim.errors import ScenarioError
 from airsim.scenario.problems import Problem, dotted
-from airsim.scenario.tree import Layer, Origin, locate
+from airsim.scenario.tree import Layer, Origin, locate, within_override
 from optim.strict_yaml import Entry, Flaw, Mark
 
 
@@ -51,7 +51,8 @@ def _blamed(problem: Problem, layers: Sequence[Layer]) -> tuple[tuple[str | int,
         origin = locate(layers, path)
         if origin is not None and origin.found == path and origin.depth > best_depth:
             best, best_depth = path, origin.depth
-    return best, locate(layers, best)
+    origin = locate(layers, best)
+    return best, origin if origin is not None and origin.found == best else within_override(layers, best) or origin
 
 
 def _mark(entry: Entry, problem: Problem, is_whole_path: bool) -> Mark:

@@ -85,6 +85,14 @@ def locate(layers: Sequence[Layer], path: Path) -> Origin | None:
     return best
 
 
+def within_override(layers: Sequence[Layer], path: Path) -> Origin | None:
+    """The topmost override whose key leads through a path that no file has."""
+    for depth in range(len(layers) - 1, -1, -1):
+        if path and layers[depth].override[: len(path)] == path:
+            return Origin(layers[depth], depth, path, None)
+    return None
+
+
 def value_at(data: Any, path: Path) -> Any:
     """The value at a path, or None where there is none."""
     for part in path:

@@ -81,6 +81,7 @@ def test_an_override_that_cannot_be_read_is_refused(texts, said):
             "learning.data.tasks=[{swap: [1, 1]}]",
             "-s learning.data.tasks=[{swap: [1, 1]}]: learning.data.tasks.0.swap: [1, 1] swaps a label",
         ),
+        ("chanel.snr=3", "-s chanel.snr=3: chanel: unknown field\n   ^ did you mean 'channel'?"),
         ("network=[1]", "-s network=[1]: network: a mapping is expected, not a list"),
         ("extends=quickstart", "-s extends=quickstart: extends: unknown field"),
     ],
