@@ -17,15 +17,12 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.M | re.S)
 
 
-EXAMPLES = [(page, code) for page in PAGES for code in blocks(page, "python")]
-
-
-@pytest.mark.parametrize(
-    ("page", "code"), EXAMPLES, ids=[f"{page.parent.name}-{n}" for n, (page, _) in enumerate(EXAMPLES)]
-)
-def test_python_examples_run(page, code, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_python_examples_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+    names = {"__name__": "__main__"}
+    for code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), names)
 
 
 def test_every_command_of_the_readme_runs(tmp_path, monkeypatch):
@@ -54,3 +51,10 @@ def test_links_to_files_of_the_project_exist():
     for page in [*PAGES, ROOT / "DESIGN.md", ROOT / "CONTRIBUTING.md", ROOT / "scenarios/README.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_citation_of_the_code_is_in_the_list_of_references():
+    known = set(re.findall(r"^\* \*\*\[(\w+)\]\*\*", (ROOT / "DESIGN.md").read_text(), flags=re.M))
+    sources = [path for package in ("airsim", "optim") for path in (ROOT / package).rglob("*.py")]
+    cited = {key for path in sources for key in re.findall(r"\[(Sun|[A-Z][a-z]+\d\d)\b", path.read_text())}
+    assert cited and cited <= known

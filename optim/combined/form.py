@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int, Shaped
 
 from optim import mse
 from optim.combined.power_split import DeviceBudgets
@@ -18,7 +18,9 @@ from optim.phase_step import arriving
 Beams = tuple[Complex[np.ndarray, "... _ _"], Complex[np.ndarray, "... _ _"]]
 
 
-def per_stack(function: Callable[..., np.ndarray], *pairs: Sequence[Any]) -> Beams:
+def per_stack(
+    function: Callable[..., np.ndarray], *pairs: Sequence[Any]
+) -> tuple[Shaped[np.ndarray, "..."], Shaped[np.ndarray, "..."]]:
     """The function's values for the base station and for the edge servers."""
     base, edges = (function(*parts) for parts in zip(*pairs, strict=True))
     return base, edges
@@ -123,7 +125,9 @@ class CombinedForm:
             direction = unpadded if basis is None else basis @ unpadded
             beamformer = direction * (self.target_norm / np.sqrt(stream.noise_power_w))
             gains = mse.beam_gains(stream, beamformer)
-            designs.append(TransceiverDesign(mse.inverting_scalars(gains, stream.target_gains, cap), beamformer))
+            designs.append(
+                TransceiverDesign(mse.inverting_scalars(gains, stream.target_gains, cap), beamformer)
+            )
         return CombinedDesign(designs[0], tuple(designs[1:]))
 
     def project(self, design: CombinedDesign) -> Beams:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-# Newton on 1/|b(nu)| rises to the root from a lower bound, quadratically: after a relative rise this small the
-# price is exact to its square.
+# Newton on 1/|b(nu)| rises to the root from a lower bound, quadratically: after a relative rise this small
+# the price is exact to its square.
 NEWTON_STEPS = 10
 LAST_RISE = 1e-7
 
