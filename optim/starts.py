@@ -10,7 +10,7 @@ antennas changes no result.
 import numpy as np
 from jaxtyping import Complex, Float, Shaped
 
-from optim.homotopy import softening_levels
+from optim.homotopy import softest_factors
 from optim.phase_step import back_rotations, phase_step, reduced_error
 from optim.threshold import best_scale, scaled_along
 
@@ -41,8 +41,7 @@ def screened_starts(
     rng: np.random.Generator,
 ) -> Complex[np.ndarray, "S *batch n"]:
     """The best of many starting points after a few phase steps on the softest problem, best first."""
-    levels = softening_levels(rows, targets)
-    softest = rows * levels[0][..., None, None] if len(levels) else rows
+    softest = rows * softest_factors(rows, targets)[..., None, None]
     num_candidates = CANDIDATES_PER_START * num_starts
     points = starting_points(softest, targets, num_candidates, rng)
     all_rows, all_targets = repeated(softest, num_candidates), repeated(targets, num_candidates)

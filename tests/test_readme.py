@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from airsim.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "optim/README.md"]
+PAGES = [ROOT / "README.md"]
 
 
 def blocks(page, language):

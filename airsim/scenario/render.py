@@ -52,7 +52,9 @@ def _blamed(problem: Problem, layers: Sequence[Layer]) -> tuple[tuple[str | int,
         if origin is not None and origin.found == path and origin.depth > best_depth:
             best, best_depth = path, origin.depth
     origin = locate(layers, best)
-    return best, origin if origin is not None and origin.found == best else within_override(layers, best) or origin
+    return best, origin if origin is not None and origin.found == best else within_override(
+        layers, best
+    ) or origin
 
 
 def _mark(entry: Entry, problem: Problem, is_whole_path: bool) -> Mark:

@@ -11,15 +11,12 @@ from optim.combined.form import Beams, CombinedForm, ReceiverStack, normalise, p
 from optim.combined.power_split import available_power
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
-from optim.homotopy import at_level, softening_levels
+from optim.homotopy import STEPS_PER_LEVEL, factors_at, level_counts, softest_factors
 from optim.momentum import trial_points
 from optim.options import SolverOptions
 from optim.phase_step import phase_step
 from optim.solution import Status
 from optim.starts import repeated, screened_starts
-
-# Short descents on the way: accelerated steps per softer level.
-STEPS_PER_LEVEL = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +74,10 @@ def accelerated_step(form: CombinedForm, state: State) -> State:
 
 def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> State:
     """A few joint steps on each softer problem in turn, then the state on the problem itself."""
-    levels = [softening_levels(stack.rows, stack.targets) for stack in form.stacks]
-    num_levels = max(map(len, levels))
-    for level in range(num_levels):
-        softer = form.softened(per_stack(partial(at_level, level=level, num_levels=num_levels), levels))
+    softest = per_stack(lambda stack: softest_factors(stack.rows, stack.targets), form.stacks)
+    num_levels = max(int(level_counts(factors).max()) for factors in softest)
+    for level in range(num_levels, 0, -1):
+        softer = form.softened(per_stack(partial(factors_at, level=level), softest))
         state = resting(softer, beams, power)
         for _ in range(STEPS_PER_LEVEL):
             state = accelerated_step(softer, state)

@@ -10,7 +10,7 @@ from optim import normal_form
 from optim.combined import joint
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
-from optim.homotopy import softening_levels
+from optim.homotopy import STEPS_PER_LEVEL, factors_at, level_counts, softest_factors
 from optim.momentum import trial_points
 from optim.options import SolverOptions
 from optim.phase_step import phase_step
@@ -20,8 +20,6 @@ from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
 from optim.solvers.descent import best_of, descend, flat_copies, rescaled
 from optim.starts import screened_starts
 from optim.threshold import scaled_along
-
-STEPS_PER_LEVEL = 3
 
 
 @final
@@ -72,11 +70,21 @@ def accelerated_step(
 def tracked(
     rows: Complex[np.ndarray, "B K n"], targets: Float[np.ndarray, "B K"], points: Complex[np.ndarray, "B n"]
 ) -> Complex[np.ndarray, "B n"]:
-    """A few accelerated steps on each softer problem in turn."""
-    for level in softening_levels(rows, targets):
-        softer, moves = rows * level[:, None, None], np.zeros_like(points)
-        points = scaled_along(softer, targets, points)
-        for _ in range(STEPS_PER_LEVEL):
-            stepped, _ = accelerated_step(softer, targets, points, moves)
-            moves, points = stepped - points, stepped
+    """A few accelerated steps on each softer problem in turn; each problem has its own levels."""
+    softest, points = softest_factors(rows, targets), points.copy()
+    counts = level_counts(softest)
+    for level in range(int(counts.max(initial=0)), 0, -1):
+        started = np.flatnonzero(counts >= level)
+        softer = rows[started] * factors_at(softest[started], level)[:, None, None]
+        points[started] = _short_descent(softer, targets[started], points[started])
     return scaled_along(rows, targets, points)
+
+
+def _short_descent(
+    rows: Complex[np.ndarray, "B K n"], targets: Float[np.ndarray, "B K"], points: Complex[np.ndarray, "B n"]
+) -> Complex[np.ndarray, "B n"]:
+    points, moves = scaled_along(rows, targets, points), np.zeros_like(points)
+    for _ in range(STEPS_PER_LEVEL):
+        stepped, _ = accelerated_step(rows, targets, points, moves)
+        moves, points = stepped - points, stepped
+    return points

@@ -57,7 +57,6 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         form = normal_form.apply(problem)
-        rng = self.options.generator()
         scout = self._scout().solve_receiver(problem.flattened())
         starts = np.repeat(
             form.project(scout.design.receive_beamformer)[None], self.options.starts + 1, axis=0
@@ -66,9 +65,9 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         lifted = [_relax_receiver(form, index, float(value)) for index, value in enumerate(values)]
         for index, part in enumerate(lifted):
             for covariance in part.covariances.values():
-                starts[1:, index] = drawn(
-                    covariance, form.rows[index], form.targets[index], self.options.starts, rng
-                )
+                rows, targets = form.rows[index], form.targets[index]
+                rng = self.options.generator()  # a member of a batch draws what it would draw alone
+                starts[1:, index] = drawn(covariance, rows, targets, self.options.starts, rng)
         rows, targets = flat_copies(form.rows, form.targets, len(starts))
         points, histories = descend(
             rows, targets, starts.reshape(len(rows), -1), accelerated_step, self.options
@@ -107,7 +106,7 @@ def drawn(
     directions = np.concatenate([modes[None, :, -1], samples])
     many_rows, many_targets = repeated(rows, len(directions)), repeated(targets, len(directions))
     points = scaled_along(many_rows, many_targets, directions)
-    order = np.argsort(reduced_error(many_rows, many_targets, points[:])[1:], kind="stable")[: num_starts - 1]
+    order = np.argsort(reduced_error(many_rows, many_targets, points)[1:], kind="stable")[: num_starts - 1]
     return np.concatenate([points[:1], points[1 + order]])
 
 

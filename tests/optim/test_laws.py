@@ -145,6 +145,15 @@ def test_a_batch_is_solved_as_its_members_are(method):
         assert np.abs(beam) == pytest.approx(np.abs(alone.design.receive_beamformer), rel=1e-2)
 
 
+@pytest.mark.parametrize("method", FAST)
+def test_quiet_and_loud_receivers_do_not_disturb_each_other_in_a_batch(method):
+    channel = receiver(seed=16, devices=7, antennas=3, batch=(4,)).channel
+    batch = AirCompProblem(channel, 1 / 7, 1.0, [10.0, 0.1, 1e-3, 1e-7])
+    together = optim.solve(batch, method)
+    alone = [optim.solve(batch.instance(index), method).mse for index in range(4)]
+    np.testing.assert_allclose(together.mse, alone, rtol=1e-9)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_call_gives_the_same_bits(method):
     problem = combined(seed=11)
