@@ -4,9 +4,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from airsim.scenario import Scenario
 
 INTERRUPTED = 130
 SOME_FAILED = 3
@@ -99,7 +102,7 @@ def _check(file: File, overrides: Overrides = None) -> None:
         show_check(_load(file, overrides))
 
 
-def _load(file: str, overrides: list[str] | None):  # type: ignore[no-untyped-def]
+def _load(file: str, overrides: list[str] | None) -> "Scenario":
     from airsim.scenario import Scenario, parse_overrides
 
     return Scenario.load(file, parse_overrides(overrides or []))

@@ -3,5 +3,14 @@
 from airsim.scenario.files import bundled_names
 from airsim.scenario.load import parse_override, parse_overrides
 from airsim.scenario.schema import Scenario, Trial, get_path
+from airsim.scenario.sweep import ResultColumn
 
-__all__ = ["Scenario", "Trial", "bundled_names", "get_path", "parse_override", "parse_overrides"]
+__all__ = [
+    "ResultColumn",
+    "Scenario",
+    "Trial",
+    "bundled_names",
+    "get_path",
+    "parse_override",
+    "parse_overrides",
+]

@@ -6,28 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from airsim import store
 from airsim.errors import ResultsError
-from airsim.scenario import Scenario
+from airsim.scenario import ResultColumn, Scenario
 
 RESULTS = "results.csv"
 FAILURES = "failures.json"
 TRIALS = "trials"
 SWEEP_SCENARIO = "sweep.lock.yaml"
 
-MEASURES = (
-    "accuracy",
-    "accuracy_worst_task",
-    "loss",
-    "pi_predicted",
-    "pi_realised",
-    "sim_time_s",
-    "energy_j",
-    "channel_uses",
-    "rounds",
-)
+MEASURES: tuple[str, ...] = get_args(ResultColumn)
 
 Row = tuple[Mapping[str, Any], int, Mapping[str, float | int]]
 
