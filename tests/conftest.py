@@ -1,13 +1,9 @@
-"""Tests keep to themselves: pretrained bases are cached in a folder of the test session."""
+"""Tests keep to themselves: one thread each, and pretrained bases cached in a folder of the test session."""
 
+import importlib.util
 import os
 
 import pytest
-import torch
-
-from airsim import Scenario
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,9 +11,18 @@ def own_cache(tmp_path_factory):
     os.environ["AIRSIM_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    if importlib.util.find_spec("torch"):  # the tests of optim run without it
+        import torch
+
+        torch.set_num_threads(1)
+
+
 @pytest.fixture
 def scenario():
     """A builder: the quickstart, small and short, with changes by dotted key."""
+    from airsim import Scenario
 
     def build(**changes):
         small = {
