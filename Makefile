@@ -23,9 +23,12 @@ bench: $(READY)
 stress: $(READY)
 	$(BIN)/pytest -m stress -s
 
+STUDIES := snr-devices misalignment personalisation
 papers: $(READY)
-	$(BIN)/airsim sweep scenarios/snr-devices.yaml --workers 2
-	$(BIN)/airsim plot runs/snr-devices
+	for study in $(STUDIES); do \
+		$(BIN)/airsim sweep scenarios/$$study.yaml --workers 2; \
+		$(BIN)/airsim plot runs/$$study || exit 1; \
+	done
 
 install: $(READY)
 

@@ -41,15 +41,29 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure; the label names the values of every other swept key."""
+    """One line of a figure; the label names the values of every other swept key.
+
+    A point with a failed trial is not drawn, since the mean of those that did not diverge flatters; its x
+    is in `omitted`.
+    """
 
     label: str
     points: tuple[Point, ...]
+    omitted: tuple[float, ...] = ()
 
 
 def label_of(key: str) -> str:
     """Axis text of a swept key or a measure."""
     return LABELS.get(key, key)
+
+
+def is_number(value: str) -> bool:
+    """Whether a swept value can stand on an axis."""
+    try:
+        number_of(value, "")
+    except ResultsError:
+        return False
+    return True
 
 
 def number_of(value: str, key: str) -> float:
@@ -69,7 +83,7 @@ def number_of(value: str, key: str) -> float:
 def curves(
     rows: Sequence[Mapping[str, str]], x: str, y: str, swept_keys: Sequence[str], hue: str | None
 ) -> tuple[Curve, ...]:
-    """One curve for each combination of the swept keys other than x; failed trials are left out.
+    """One curve for each combination of the swept keys other than x.
 
     Raises:
         ResultsError: x or y is no column, or no trial has a value.
@@ -78,18 +92,20 @@ def curves(
         if rows and name not in rows[0]:
             raise ResultsError(f"the results have no column '{name}': they have {', '.join(rows[0])}")
     others = sorted((key for key in swept_keys if key != x), key=lambda key: key != hue)
-    grouped: dict[tuple[str, ...], dict[float, list[float]]] = {}
+    grouped: dict[tuple[str, ...], dict[float, list[str]]] = {}
     for row in rows:
-        if row[y] == "":
-            continue
         line = grouped.setdefault(tuple(row[key] for key in others), {})
-        line.setdefault(number_of(row[x], x), []).append(float(row[y]))
-    if not grouped:
-        raise ResultsError(f"no trial of this sweep has a value of {y}: see failures.json")
-    return tuple(
-        Curve(_label(others, values), tuple(_point(at, seen) for at, seen in sorted(line.items())))
-        for values, line in grouped.items()
-    )
+        line.setdefault(number_of(row[x], x), []).append(row[y])
+    lines = tuple(_curve(_label(others, values), line) for values, line in grouped.items())
+    if not any(curve.points for curve in lines):
+        raise ResultsError(f"no point of this sweep has a value of {y} on every seed: see failures.json")
+    return lines
+
+
+def _curve(label: str, line: Mapping[float, Sequence[str]]) -> Curve:
+    whole = {x: [float(cell) for cell in cells] for x, cells in sorted(line.items()) if "" not in cells}
+    omitted = tuple(x for x in sorted(line) if x not in whole)
+    return Curve(label, tuple(_point(x, seen) for x, seen in whole.items()), omitted)
 
 
 def _label(keys: Sequence[str], values: Sequence[str]) -> str:
@@ -99,10 +115,10 @@ def _label(keys: Sequence[str], values: Sequence[str]) -> str:
 
 
 def _readable(value: str) -> str:
-    """A swept block, which stands in the table as JSON, becomes `name value, name value`."""
-    if not value.startswith("{"):
-        return value
-    return ", ".join(f"{name.replace('_', ' ')} {entry}" for name, entry in json.loads(value).items())
+    """A value for a legend: `1.0` is `1`, and a swept block, JSON in the table, `name value, name value`."""
+    if value.startswith("{"):
+        return ", ".join(f"{name.replace('_', ' ')} {entry}" for name, entry in json.loads(value).items())
+    return value.removesuffix(".0")
 
 
 def _point(x: float, seen: Sequence[float]) -> Point:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airsim import store
 from airsim.errors import ResultsError
-from airsim.report.curves import Curve, Point, curves, label_of
+from airsim.report.curves import Curve, Point, curves, is_number, label_of
 from airsim.study.table import StoredSweep
 
 STYLE = Path(__file__).with_name("ieee.mplstyle")
@@ -32,9 +32,12 @@ def sweep_drawings(stored: StoredSweep) -> list[Drawing]:
     asked = [(figure.x, figure.y, figure.hue) for figure in stored.scenario.figures]
     if not asked:
         keys = stored.swept_keys
-        if not keys:
-            raise ResultsError(f"{stored.folder}: nothing is swept, so there is no x axis")
-        x = "channel.snr" if "channel.snr" in keys else keys[0]
+        numeric = [key for key in keys if all(is_number(row[key]) for row in stored.rows)]
+        if not numeric:
+            raise ResultsError(
+                f"{stored.folder}: no swept key is a number, so there is no x axis to draw over"
+            )
+        x = "channel.snr" if "channel.snr" in numeric else numeric[0]
         asked = [(x, "accuracy", None), (x, "pi_predicted", None)]
     return [_drawing(stored, x, y, hue) for x, y, hue in asked]
 

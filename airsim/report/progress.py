@@ -83,6 +83,13 @@ def show_figures(folder: Path, out: Path | None) -> None:
     console = Console(highlight=False)
     for path in draw_all(drawings, out or folder / "figures"):
         console.print(str(path), soft_wrap=True)
+    for drawing in drawings:
+        for curve in drawing.lines:
+            if curve.omitted:
+                at = ", ".join(f"{x:g}" for x in curve.omitted)
+                console.print(
+                    f"{drawing.name}: '{curve.label}' is not drawn at {drawing.x} = {at}: a trial failed"
+                )
 
 
 def _bar(console: Console) -> Progress:

@@ -27,6 +27,7 @@ TABLE = rows(
         ("-10 dB", "2", 1): "0.5",
         ("20 dB", "5", 0): "0.95",
         ("20 dB", "5", 1): "",
+        ("0 dB", "5", 0): "0.7",
     }
 )
 
@@ -38,14 +39,17 @@ def test_points_are_means_over_seeds_in_order_of_x():
 
 
 def test_the_band_is_students_interval_and_a_single_seed_has_none():
-    two, five = curves(TABLE, "channel.snr", "accuracy", KEYS, None)
+    two, _ = curves(TABLE, "channel.snr", "accuracy", KEYS, None)
     half_width = student.ppf(0.975, 1) * 0.05  # deviation 0.0707 over sqrt(2)
     assert two.points[1].half_width == pytest.approx(half_width)
-    assert five.points[0].half_width == 0 and five.points[0].num_seeds == 1
+    [single] = curves(TABLE[:1], "channel.snr", "accuracy", KEYS, None)
+    assert single.points[0].half_width == 0 and single.points[0].num_seeds == 1
 
 
-def test_a_failed_trial_is_left_out_and_never_zero():
-    assert curves(TABLE, "channel.snr", "accuracy", KEYS, None)[1].points[0].mean == 0.95
+def test_a_point_with_a_failed_trial_is_named_and_not_averaged_over_the_survivors():
+    five = curves(TABLE, "channel.snr", "accuracy", KEYS, None)[1]
+    assert five.omitted == (20.0,)
+    assert [point.x for point in five.points] == [0.0]
 
 
 def test_an_axis_that_is_no_number_or_no_column_is_explained():
@@ -67,6 +71,6 @@ def test_a_figure_comes_with_the_numbers_it_shows(tmp_path):
     assert [(row["line"], row["channel.snr"], row["num_seeds"]) for row in table] == [
         ("2", "-10.0", "2"),
         ("2", "20.0", "2"),
-        ("5", "20.0", "1"),
+        ("5", "0.0", "1"),
     ]
     assert b"/FontFile2" in paths[0].read_bytes()  # fonts are embedded as TrueType
