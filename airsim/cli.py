@@ -1,5 +1,6 @@
 """The command line: arguments in, exit codes out; everything else lives elsewhere."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from airsim.scenario import Scenario
 
+BAD_INPUT = 2
 INTERRUPTED = 130
 SOME_FAILED = 3
 
@@ -118,6 +120,13 @@ def _told_plainly() -> Iterator[None]:
     except AirsimError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"{named}{error.strerror or error}; choose another folder, or free this one", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except MemoryError as error:
+        typer.echo(f"not enough memory ({error}): choose smaller sizes", err=True)
+        raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; finished runs are kept, the same command goes on from there", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -125,4 +134,5 @@ def _told_plainly() -> Iterator[None]:
 
 def main() -> None:
     """Entry point of the command `airsim`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is an interrupt, too
     sys.exit(app())

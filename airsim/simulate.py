@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from airsim import store
 from airsim.build import Simulation, build_simulation, fingerprint
 from airsim.des import RoundRecord, run_rounds
+from airsim.errors import ScenarioError
 from airsim.scenario import Scenario
 
 OnRound = Callable[[Mapping[str, Any]], None]
@@ -41,19 +42,23 @@ def run(scenario: Scenario, *, out: Path | str | None = None, on_round: OnRound 
     metrics of each round as it ends.
 
     Raises:
-        ScenarioError, DataError: the scenario cannot be built.
+        ScenarioError, DataError: the scenario cannot be built, or is a sweep.
         DivergenceError: training left the finite numbers; nothing is kept.
         ResultsError: `out` holds something else.
     """
+    if scenario.sweep is not None:
+        raise ScenarioError(
+            f"scenario '{scenario.name}' sweeps over {len(scenario.trials())} trials: use sweep, "
+            "or set sweep=null for a single run of its base values"
+        )
     name = fingerprint(scenario)
     if out is None:
-        return _result(name, _simulate(scenario, _Recorder(on_round)), None)
-    folder = Path(out)
-    stored = store.finished_run(folder, name)
-    if stored is None:
+        return _result(name, _simulate(scenario, on_round), None)
+    folder = Path(out).resolve()  # links and dots are settled before anything is computed
+    if store.finished_run(folder, name) is None:
         _simulate_into(folder, name, scenario, on_round)
-        stored = store.read_run(folder)
-    return _result(name, stored.rounds, folder)
+    stored = store.finished_run(folder, name) or store.read_run(folder)
+    return _result(name, stored.rounds, Path(out))
 
 
 def default_folder(scenario: Scenario) -> Path:
@@ -90,13 +95,15 @@ class _Recorder:
 
 def _simulate_into(folder: Path, name: str, scenario: Scenario, on_round: OnRound | None) -> None:
     started = time.time()
+    with one_thread():
+        simulation = build_simulation(scenario)  # what cannot be built leaves no folder
     with store.run_draft(folder) as draft:
         (draft / store.SCENARIO).write_text(scenario.resolved_yaml(), encoding="utf-8")
         with (
             (draft / store.METRICS).open("w", encoding="utf-8") as metrics,
             (draft / store.TIMELINE).open("w", encoding="utf-8") as timeline,
         ):
-            simulation, rounds = _run(scenario, _Recorder(on_round, metrics, timeline))
+            rounds = _run(scenario, simulation, _Recorder(on_round, metrics, timeline))
         save_file(simulation.engine.adapters.named_tensors(), draft / store.ADAPTERS)
         manifest = {
             "fingerprint": name,
@@ -112,35 +119,36 @@ def _simulate_into(folder: Path, name: str, scenario: Scenario, on_round: OnRoun
         store.write_atomically(draft / store.MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
-def _simulate(scenario: Scenario, recorder: _Recorder) -> list[Mapping[str, Any]]:
-    return _run(scenario, recorder)[1]
-
-
-def _run(scenario: Scenario, recorder: _Recorder) -> tuple[Simulation, list[Mapping[str, Any]]]:
+def _simulate(scenario: Scenario, on_round: OnRound | None) -> list[Mapping[str, Any]]:
     with one_thread():
         simulation = build_simulation(scenario)
-        engine, last = simulation.engine, scenario.stop.rounds - 1
-        spent_j = 0.0
+    return _run(scenario, simulation, _Recorder(on_round))
 
-        def close(record: RoundRecord) -> None:
-            nonlocal spent_j
-            spent_j += record.energy_j
-            done = record.round_index + 1
-            metrics: dict[str, Any] = {
-                "round": done,
-                "sim_time_s": record.stop_s,
-                "energy_j": spent_j,
-                "channel_uses": done * simulation.channel_uses_per_round,
-                **engine.metrics,
-            }
-            if done % scenario.record.evaluate_every == 0 or record.round_index == last:
-                metrics |= engine.evaluate()
-            if record.round_index < scenario.record.timeline_rounds:
-                recorder.add_timeline(record)
-            recorder.add(metrics)
 
+def _run(scenario: Scenario, simulation: Simulation, recorder: _Recorder) -> list[Mapping[str, Any]]:
+    engine, last = simulation.engine, scenario.stop.rounds - 1
+    spent_j = 0.0
+
+    def close(record: RoundRecord) -> None:
+        nonlocal spent_j
+        spent_j += record.energy_j
+        done = record.round_index + 1
+        metrics: dict[str, Any] = {
+            "round": done,
+            "sim_time_s": record.stop_s,
+            "energy_j": spent_j,
+            "channel_uses": done * simulation.channel_uses_per_round,
+            **engine.metrics,
+        }
+        if done % scenario.record.evaluate_every == 0 or record.round_index == last:
+            metrics |= engine.evaluate()
+        if record.round_index < scenario.record.timeline_rounds:
+            recorder.add_timeline(record)
+        recorder.add(metrics)
+
+    with one_thread():
         run_rounds(simulation.profile, engine, scenario.stop.rounds, close)
-    return simulation, recorder.rounds
+    return recorder.rounds
 
 
 def summarise(rounds: list[Mapping[str, Any]]) -> dict[str, float | int]:

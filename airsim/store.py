@@ -1,5 +1,6 @@
 """Results on disk: written beside, then renamed, so that a killed process leaves no half result."""
 
+import glob
 import json
 import os
 import platform
@@ -76,8 +77,10 @@ def read_run(folder: Path) -> StoredRun:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         lines = metrics_path.read_text(encoding="utf-8").splitlines()
         rounds = tuple(json.loads(line) for line in lines)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ResultsError(f"{folder} is damaged ({error}): delete it and run again") from error
+    if not rounds:
+        raise ResultsError(f"{folder} is damaged ({METRICS} is empty): delete it and run again")
     return StoredRun(folder, manifest, rounds)
 
 
@@ -92,7 +95,8 @@ def run_draft(folder: Path) -> Iterator[Path]:
         yield draft
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        draft.rename(folder)
+        if not (folder / MANIFEST).is_file():  # else another process was faster, and its run stays
+            draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -125,7 +129,7 @@ def _version(package: str) -> str:
 def remove_abandoned(folder: Path) -> None:
     """Delete drafts of this run whose process, on this machine, is gone."""
     prefix = f".{folder.name}.{socket.gethostname()}."
-    for draft in folder.parent.glob(f"{prefix}*.partial"):
+    for draft in folder.parent.glob(f"{glob.escape(prefix)}*.partial"):
         process = draft.name.removeprefix(prefix).removesuffix(".partial")
         if process.isdigit() and not _alive(int(process)):
             shutil.rmtree(draft, ignore_errors=True)

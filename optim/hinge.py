@@ -10,6 +10,8 @@ finite in number, so exchanging them with a line search ends after finitely many
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
+from optim.linear import solve_ridge
+
 # Full exchanges settle most problems; the rest continues with a line search, which cannot cycle.
 FULL_EXCHANGES = 4
 DAMPED_STEPS = 50
@@ -54,9 +56,9 @@ class _RidgeSystem:
         wanted = np.where(active, self._targets, 0.0)[..., None]
         if self._gram is not None:
             masked = self._gram * (active[..., :, None] & active[..., None, :])
-            return (self._transposed @ np.linalg.solve(self._identity + masked, wanted))[..., 0]
+            return (self._transposed @ solve_ridge(self._identity + masked, wanted))[..., 0]
         gram = self._transposed @ (self._rows * active[..., None])
-        return np.linalg.solve(self._identity + gram, self._transposed @ wanted)[..., 0]
+        return solve_ridge(self._identity + gram, self._transposed @ wanted)[..., 0]
 
 
 def _damped_newton(

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Complex, Float, Shaped
 
 from optim.design import TransceiverDesign
+from optim.linear import solve_ridge
 from optim.problem import AirCompProblem
 
 
@@ -100,7 +101,7 @@ def best_receive_beamformer(
     targets = problem.target_gains.astype(np.complex128)[..., None]
     if num_devices < num_antennas:
         # (A A^H + I)^-1 A = A (A^H A + I)^-1
-        m = columns @ np.linalg.solve(adjoint @ columns + np.eye(num_devices), targets)
+        m = columns @ solve_ridge(adjoint @ columns + np.eye(num_devices), targets)
     else:
-        m = np.linalg.solve(columns @ adjoint + np.eye(num_antennas), columns @ targets)
+        m = solve_ridge(columns @ adjoint + np.eye(num_antennas), columns @ targets)
     return m[..., 0] / deviation

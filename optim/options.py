@@ -16,8 +16,9 @@ class SolverOptions:
 
     def __post_init__(self) -> None:
         for field in ("starts", "max_iterations"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} = {getattr(self, field)} is not allowed: give at least 1")
+            value = getattr(self, field)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{field} = {value} is not allowed: give a whole number of at least 1")
         if not self.tolerance > 0:
             raise ValueError(f"tolerance = {self.tolerance} is not allowed: give a number above zero")
 

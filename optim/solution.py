@@ -64,7 +64,7 @@ class Solution:
 
     @property
     def gap(self) -> Value:
-        """``mse / lower_bound - 1``: how far above the certificate; zero proves a global optimum."""
+        """``mse / lower_bound - 1``: distance to the certificate; at rounding level, proof of optimality."""
         return relative_gap(self.mse, self.lower_bound)
 
     @property

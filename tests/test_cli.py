@@ -154,7 +154,7 @@ def test_a_sweep_with_failures_ends_with_three(airsim, file):
 
 def test_run_refuses_a_sweep_and_sweep_refuses_a_single_run(airsim, file):
     swept = airsim("run", file(sweep={"grid": {"channel.snr": ["0 dB"]}}))
-    assert swept.exit_code == 2 and "airsim sweep" in swept.output
+    assert swept.exit_code == 2 and "use sweep" in swept.output
     single = airsim("sweep", file())
     assert single.exit_code == 2 and "no sweep block" in single.output
 
@@ -179,3 +179,17 @@ def test_plot_explains_a_folder_without_results(airsim, tmp_path):
 
 def test_the_version_is_printed(airsim):
     assert airsim("--version").output.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_place_that_cannot_be_written_is_named_without_a_traceback(airsim, file, tmp_path, command):
+    (tmp_path / "taken").write_text("a file")
+    grid = {"sweep": {"grid": {"channel.snr": ["0 dB"]}}} if command == "sweep" else {}
+    result = airsim(command, file(**grid), "--out", "taken/x")
+    assert result.exit_code == 2 and "taken" in result.output and "Traceback" not in result.output
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_bundled_sweep_runs_singly_once_its_sweep_is_taken_out(airsim):
+    result = airsim("check", "snr-devices", "-s", "sweep=null")
+    assert result.exit_code == 0, result.output

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from airsim import Scenario, run
 from airsim.build import fingerprint
-from airsim.errors import DivergenceError, ResultsError
+from airsim.errors import DivergenceError, ResultsError, ScenarioError
 
 SUMMARY = {"accuracy", "accuracy_worst_task", "loss", "pi_predicted", "pi_realised", "sim_time_s", "energy_j"}
 
@@ -145,3 +145,41 @@ def test_what_does_not_decide_a_result_is_not_in_the_fingerprint(scenario):
     assert fingerprint(scenario(network__devices__average_power="100 mW")) == plain  # 20 dBm in other words
     assert fingerprint(scenario(seed=1)) != plain
     assert fingerprint(scenario(channel__snr="19 dB")) != plain
+
+
+def test_two_processes_that_write_the_same_run_both_end_well(scenario, tmp_path):
+    (tmp_path / "s.yaml").write_text(scenario(stop__rounds=100).resolved_yaml())
+    command = [
+        sys.executable,
+        "-m",
+        "airsim",
+        "run",
+        str(tmp_path / "s.yaml"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert {path.name for path in tmp_path.iterdir()} == {"s.yaml", "run"}
+
+
+def test_links_are_settled_before_anything_is_computed(scenario, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    result = run(scenario(), out=tmp_path / "link")
+    assert result.folder == tmp_path / "link" and (tmp_path / "elsewhere/manifest.json").is_file()
+
+
+def test_a_scenario_with_a_sweep_is_no_single_run(scenario):
+    with pytest.raises(ScenarioError, match="sweeps over 2 trials"):
+        run(scenario(sweep={"grid": {"channel.snr": ["0 dB", "20 dB"]}}))
+
+
+def test_a_damaged_cached_base_is_trained_again_and_said(scenario, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRSIM_CACHE_DIR", str(tmp_path))
+    config = scenario(learning__model__base={"kind": "pretrained", "steps": 5})
+    first = run(config)
+    [cached] = tmp_path.iterdir()
+    cached.write_bytes(cached.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="damaged and is trained again"):
+        again = run(config)
+    assert repr(again.metrics) == repr(first.metrics)

@@ -11,8 +11,11 @@ import time
 
 import pytest
 
-from airsim import run, sweep
-from airsim.errors import ResultsError, ScenarioError
+from airsim import run, simulate, sweep
+from airsim.build import fingerprint
+from airsim.errors import DataError, ResultsError, ScenarioError
+from airsim.learn.pretraining import random_base, save_base
+from airsim.randomness import RandomStreams
 from airsim.study import read_sweep
 
 COLUMNS = [
@@ -142,3 +145,60 @@ def _kill_workers(folder):
         time.sleep(0.1)
     for child in multiprocessing.active_children():
         child.kill()
+
+
+def test_points_with_one_fingerprint_are_run_once_and_have_a_row_each(scenario, tmp_path):
+    told = []
+    bases = [{"kind": "file", "path": str(tmp_path / name)} for name in ("a.safetensors", "b.safetensors")]
+    save_base(random_base([64, 16, 10], RandomStreams(0)), tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes())
+    config = scenario(sweep={"grid": {"learning.model.base": bases}})
+    assert len({fingerprint(trial.scenario) for trial in config.trials()}) == 1
+    sweep(config, out=tmp_path / "s", workers=2, on_trial=told.append)
+    _, one, other = read(tmp_path / "s")
+    assert len(told) == 1 and one[0] != other[0] and one[1:] == other[1:]
+
+
+def test_another_scenario_in_the_same_folder_does_not_keep_the_old_table(scenario, tmp_path, monkeypatch):
+    sweep(scenario(sweep={"grid": GRID}), out=tmp_path / "s")
+    monkeypatch.setattr("airsim.study.engine._run_all", lambda jobs, workers: iter([1 / 0]))
+    with pytest.raises(ZeroDivisionError):
+        sweep(scenario(sweep={"grid": GRID}, stop__rounds=4), out=tmp_path / "s")
+    with pytest.raises(ResultsError, match=r"no results\.csv yet"):
+        read_sweep(tmp_path / "s")
+
+
+def test_an_unforeseen_error_in_one_trial_does_not_take_the_others_with_it(scenario, tmp_path, monkeypatch):
+    real = simulate.build_simulation
+
+    def failing(config):
+        if config.channel.snr == 1.0:
+            raise ArithmeticError("singular")
+        return real(config)
+
+    monkeypatch.setattr(simulate, "build_simulation", failing)
+    result = sweep(scenario(sweep={"grid": {"channel.snr": ["0 dB", "20 dB"]}}), out=tmp_path / "s")
+    assert [outcome.failure for outcome in result.outcomes] == ["ArithmeticError: singular", None]
+
+
+def test_workers_end_with_the_process_that_started_them(scenario, tmp_path):
+    config = scenario(sweep={"grid": {"channel.snr": ["0 dB", "20 dB"]}}, stop__rounds=100_000)
+    (tmp_path / "s.yaml").write_text(config.resolved_yaml())
+    command = [sys.executable, "-m", "airsim", "sweep", str(tmp_path / "s.yaml"), "--workers", "2"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "s")], stdout=subprocess.DEVNULL)
+    while len(drafts := list(tmp_path.glob("s/trials/.*.partial/metrics.jsonl"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    time.sleep(2)
+    sizes = [draft.stat().st_size for draft in drafts]
+    time.sleep(1)
+    assert [draft.stat().st_size for draft in drafts] == sizes  # nobody writes any more
+
+
+def test_a_file_that_cannot_be_used_leaves_no_sweep_folder(scenario, tmp_path):
+    base = {"kind": "file", "path": str(tmp_path / "nowhere.safetensors")}
+    with pytest.raises(DataError, match="nowhere"):
+        sweep(scenario(sweep={"grid": GRID}, learning__model__base=base), out=tmp_path / "s")
+    assert not (tmp_path / "s").exists()

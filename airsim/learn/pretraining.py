@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -55,10 +56,16 @@ def pretrain_base(
     """
     path = cache_dir / f"base-{_training_digest(public, layer_sizes, spec, streams)}.safetensors"
     if path.exists():
-        return load_base(path, layer_sizes)
+        try:
+            return load_base(path, layer_sizes)
+        except DataError as error:
+            warnings.warn(f"the cached base is damaged and is trained again: {error}", stacklevel=2)
     model = _train(_untrained(layer_sizes, streams), public, spec, streams)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    save_base(model, path)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        save_base(model, path)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(f"the base is not cached: {error}; set AIRSIM_CACHE_DIR elsewhere", stacklevel=2)
     return model
 
 
@@ -91,6 +98,8 @@ def load_base(path: Path, layer_sizes: Sequence[int]) -> FrozenMLP:
             f"{path}: holds {found} but the model is {shapes}; change learning.model.hidden or the file"
         )
     ordered = [tensors[name].float() for name in shapes]
+    if not all(tensor.isfinite().all() for tensor in ordered):
+        raise DataError(f"{path}: some weights are not finite; write or choose another file")
     return FrozenMLP(tuple(ordered[0::2]), tuple(ordered[1::2]))
 
 

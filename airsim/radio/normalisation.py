@@ -55,6 +55,8 @@ class Common(AbstractNormalisation):
 
     The symbol power of device k is then :math:`v_k = \varsigma_k^2 / \sigma_t^2 \le 1`. This equals
     per-device normalisation over a channel weakened by :math:`\sqrt{v_k}`, which is how it is carried out.
+    Errors are logged in units of the same reference as for the other rules, the weighted root mean square of
+    the deviations; their product with its square does not depend on that choice.
     """
 
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import t as student
 
 from airsim.errors import ResultsError
+from optim import quantity
 
 CONFIDENCE = 0.95
 
@@ -58,26 +59,36 @@ def label_of(key: str) -> str:
 
 
 def is_number(value: str) -> bool:
-    """Whether a swept value can stand on an axis."""
-    try:
-        number_of(value, "")
-    except ResultsError:
-        return False
-    return True
+    """Whether a swept value, with or without a unit, can stand on an axis."""
+    return bool(value) and quantity.split(value) is not None
 
 
-def number_of(value: str, key: str) -> float:
-    """The number in a swept value such as `20 dB`.
+def axis_of(values: Sequence[str], key: str) -> tuple[dict[str, float], str]:
+    """Where each swept value stands on an axis, all in the unit of the last, and that unit.
 
     Raises:
-        ResultsError: the value is no number, so it cannot stand on an axis.
+        ResultsError: a value is no number, so it cannot stand on an axis.
     """
-    try:
-        return float(value.split()[0])
-    except (ValueError, IndexError) as error:
-        raise ResultsError(
-            f"{key} = '{value}' is no number and cannot be the x axis: name another x"
-        ) from error
+    parts = {value: quantity.split(value) if value else None for value in values}
+    for value, part in parts.items():
+        if part is None:
+            raise ResultsError(
+                f"{key} = '{value}' is no number and cannot be the x axis: name another x in the scenario's "
+                "`figures`"
+            )
+    units = {value: part[1] for value, part in parts.items() if part is not None}
+    numbers = {value: float(part[0]) for value, part in parts.items() if part is not None}
+    unit = units[values[-1]]
+    if len(set(units.values())) == 1:
+        return numbers, unit
+    dimension = next(d for d in quantity.DIMENSIONS if set(units.values()) <= set(d.linear))
+    one = quantity.parse(f"1 {unit}", dimension)
+    return {value: quantity.parse(value, dimension) / one for value in values}, unit
+
+
+def with_unit(label: str, unit: str) -> str:
+    """An axis text that names its unit once."""
+    return label if not unit or label.endswith(f"({unit})") else f"{label} ({unit})"
 
 
 def curves(
@@ -92,10 +103,11 @@ def curves(
         if rows and name not in rows[0]:
             raise ResultsError(f"the results have no column '{name}': they have {', '.join(rows[0])}")
     others = sorted((key for key in swept_keys if key != x), key=lambda key: key != hue)
+    places, _ = axis_of([row[x] for row in rows], x)
     grouped: dict[tuple[str, ...], dict[float, list[str]]] = {}
     for row in rows:
         line = grouped.setdefault(tuple(row[key] for key in others), {})
-        line.setdefault(number_of(row[x], x), []).append(row[y])
+        line.setdefault(places[row[x]], []).append(row[y])
     lines = tuple(_curve(_label(others, values), line) for values, line in grouped.items())
     if not any(curve.points for curve in lines):
         raise ResultsError(f"no point of this sweep has a value of {y} on every seed: see failures.json")

@@ -3,12 +3,12 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airsim import store
 from airsim.errors import ResultsError
-from airsim.report.curves import Curve, Point, curves, is_number, label_of
+from airsim.report.curves import Curve, Point, axis_of, curves, is_number, label_of, with_unit
 from airsim.study.table import StoredSweep
 
 STYLE = Path(__file__).with_name("ieee.mplstyle")
@@ -22,9 +22,16 @@ class Drawing:
 
     name: str
     x: str
+    x_unit: str
     y: str
     legend: str
     lines: tuple[Curve, ...]
+
+    @property
+    def can_be_drawn(self) -> bool:
+        """Whether there is a point, and above zero where the axis is logarithmic."""
+        points = [point.mean for curve in self.lines for point in curve.points]
+        return bool(points) and (self.y not in LOG_SCALE or min(points) > 0)
 
 
 def sweep_drawings(stored: StoredSweep) -> list[Drawing]:
@@ -38,21 +45,45 @@ def sweep_drawings(stored: StoredSweep) -> list[Drawing]:
                 f"{stored.folder}: no swept key is a number, so there is no x axis to draw over"
             )
         x = "channel.snr" if "channel.snr" in numeric else numeric[0]
-        asked = [(x, "accuracy", None), (x, "pi_predicted", None)]
-    return [_drawing(stored, x, y, hue) for x, y, hue in asked]
+        drawings = [_drawing(stored, x, y, None) for y in ("accuracy", "pi_predicted")]
+        return [drawing for drawing in drawings if drawing.can_be_drawn]
+    return _named_apart([_drawing(stored, x, y, hue) for x, y, hue in asked], [hue for _, _, hue in asked])
+
+
+def _named_apart(drawings: list[Drawing], hues: list[str | None]) -> list[Drawing]:
+    """Figures whose short names collide get the whole key of their x, then of their hue."""
+    names = [drawing.name for drawing in drawings]
+    longer = [
+        f"{d.y}-vs-{d.x}-by-{hue or 'all'}".replace("_", "-").replace(".", "-")
+        for d, hue in zip(drawings, hues, strict=True)
+    ]
+    return [
+        drawing if names.count(drawing.name) == 1 else replace(drawing, name=long)
+        for drawing, long in zip(drawings, longer, strict=True)
+    ]
 
 
 def run_drawings(run: store.StoredRun) -> list[Drawing]:
     """Accuracy and Pi_t over the rounds of one run."""
-    drawings = [Drawing("accuracy-by-round", "round", "accuracy", "", (_by_round(run, "accuracy"),))]
     pi = tuple(_by_round(run, name) for name in ("pi_predicted", "pi_correlated", "pi_realised"))
-    if all(point.mean > 0 for curve in pi for point in curve.points):
-        drawings.append(Drawing("pi-by-round", "round", "pi_predicted", "", pi))
-    return drawings
+    drawings = [
+        Drawing("accuracy-by-round", "round", "", "accuracy", "", (_by_round(run, "accuracy"),)),
+        Drawing("pi-by-round", "round", "", "pi_predicted", "", pi),
+    ]
+    return [drawing for drawing in drawings if drawing.can_be_drawn]
 
 
 def draw(drawing: Drawing, folder: Path) -> list[Path]:
-    """Write one figure as PDF, PNG and CSV; returns the three paths."""
+    """Write one figure as PDF, PNG and CSV; returns the three paths.
+
+    Raises:
+        ResultsError: a value of zero cannot stand on a logarithmic axis.
+    """
+    if not drawing.can_be_drawn:
+        raise ResultsError(
+            f"{drawing.name}: {drawing.y} is zero somewhere (error-free links?) and its axis is logarithmic: "
+            "leave those trials out, or take this figure out of the scenario's `figures`"
+        )
     import matplotlib
 
     matplotlib.use("Agg")
@@ -70,7 +101,7 @@ def draw(drawing: Drawing, folder: Path) -> list[Path]:
             low = [point.mean - point.half_width for point in curve.points]
             high = [point.mean + point.half_width for point in curve.points]
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        axes.set_xlabel(label_of(drawing.x))
+        axes.set_xlabel(with_unit(label_of(drawing.x), drawing.x_unit))
         axes.set_ylabel(label_of(drawing.y))
         if drawing.y in LOG_SCALE:
             axes.set_yscale("log")
@@ -89,7 +120,8 @@ def _drawing(stored: StoredSweep, x: str, y: str, hue: str | None) -> Drawing:
     others = [key for key in stored.swept_keys if key != x]
     lines = curves(stored.rows, x, y, stored.swept_keys, hue)
     name = f"{y}-vs-{x.rsplit('.', 1)[-1]}".replace("_", "-")
-    return Drawing(name, x, y, label_of(others[0]) if len(others) == 1 else "", lines)
+    _, unit = axis_of([row[x] for row in stored.rows], x)
+    return Drawing(name, x, unit, y, label_of(others[0]) if len(others) == 1 else "", lines)
 
 
 def _by_round(run: store.StoredRun, name: str) -> Curve:
@@ -100,7 +132,7 @@ def _by_round(run: store.StoredRun, name: str) -> Curve:
 def _csv(drawing: Drawing) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["line", drawing.x, drawing.y, "half_width_95", "num_seeds"])
+    writer.writerow(["line", with_unit(drawing.x, drawing.x_unit), drawing.y, "half_width_95", "num_seeds"])
     for curve in drawing.lines:
         writer.writerows(
             [curve.label, point.x, point.mean, point.half_width, point.num_seeds] for point in curve.points

@@ -19,12 +19,6 @@ def show_run(scenario: Scenario, out: Path | None) -> None:
     """Run a scenario with progress, then say what came out and where it is."""
     from airsim.simulate import default_folder, is_finished, run
 
-    if scenario.sweep is not None:
-        trials = len(scenario.trials())
-        raise ResultsError(
-            f"scenario '{scenario.name}' sweeps over {trials} trials: use airsim sweep, "
-            "or -s sweep=null for a single run of its base values"
-        )
     console = Console(highlight=False)
     folder = out or default_folder(scenario)
     if is_finished(scenario, folder):
@@ -107,7 +101,7 @@ def _line_printer(console: Console, rounds: int) -> Any:
     every = max(1, rounds // LINES_PER_RUN)
 
     def told(metrics: Mapping[str, Any]) -> None:
-        if metrics["round"] % every == 0:
+        if metrics["round"] % every == 0 or metrics["round"] == rounds:
             accuracy = f"  accuracy {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""
             console.print(f"round {metrics['round']}/{rounds}  {_note(metrics)}{accuracy}", soft_wrap=True)
 

@@ -11,7 +11,7 @@ from airsim.scenario.learning import Data
 from airsim.scenario.messages import problems_of, unknown_field
 from airsim.scenario.network import Devices
 from airsim.scenario.problems import Path, Problem
-from airsim.scenario.sweep import MAX_GRID_POINTS, Figure, Sweep
+from airsim.scenario.sweep import MAX_TRIALS, Figure, Sweep
 
 Point = Mapping[str, Any]
 
@@ -46,8 +46,10 @@ def task_problems(data: Data, devices: Devices) -> list[Problem]:
 
 
 def figure_problems(figures: Sequence[Figure], sweep: Sweep | None) -> list[Problem]:
-    """Axes of figures that no sweep varies."""
-    swept = list(sweep.grid) if sweep is not None else []
+    """Axes of figures that the sweep does not vary; without a sweep, figures wait for one."""
+    if sweep is None:
+        return []
+    swept = list(sweep.grid)
     problems = []
     for index, figure in enumerate(figures):
         for axis, key in (("x", figure.x), ("hue", figure.hue)):
@@ -79,12 +81,10 @@ def key_problems(root: type[BaseModel], sweep: Sweep) -> list[Problem]:
 def point_problems(root: type[BaseModel], data: Mapping[str, Any], sweep: Sweep) -> list[Problem]:
     """What is wrong at any point of the grid, said once and at the value that brings it about."""
     points = grid.points(sweep.grid)
-    if len(points) > MAX_GRID_POINTS:
-        return [
-            Problem(
-                f"{len(points)} grid points are too many", f"keep below {MAX_GRID_POINTS}", ("sweep", "grid")
-            )
-        ]
+    trials = len(points) * sweep.repeat
+    if trials > MAX_TRIALS:
+        message = f"{len(points)} grid points times {sweep.repeat} seeds are {trials} trials, too many"
+        return [Problem(message, f"keep below {MAX_TRIALS}", ("sweep", "grid"))]
     found: dict[tuple[Path, str], Problem] = {}
     first_with: dict[str, Point] = {}
     for point in points:

@@ -176,10 +176,14 @@ ComputeSpeed = Annotated[
     float, BeforeValidator(_read_positive(quantity.COMPUTE_SPEED)), _text_of(quantity.COMPUTE_SPEED)
 ]
 
+# Beyond these no machine follows, and products of several would overflow.
+LARGEST_COUNT = 1_000_000_000
+LARGEST_NUMBER = 1e30
+
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT), BeforeValidator(_whole)]
 Label = Annotated[int, Field(ge=0, le=9), BeforeValidator(_whole)]
-Positive = Annotated[float, Field(gt=0), BeforeValidator(_real)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST_NUMBER), BeforeValidator(_real)]
 Fraction = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_real)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]

@@ -9,7 +9,7 @@ from airsim.scenario.fields import Count, Flag, Section, Text
 from airsim.scenario.problems import Problem, ProblemsError, kind_of
 from optim.quantity import split
 
-MAX_GRID_POINTS = 10_000
+MAX_TRIALS = 10_000
 
 ResultColumn = Literal[
     "accuracy",
@@ -81,8 +81,8 @@ def _steps(axis: dict[str, Any]) -> list[Any]:
                 f"a step of {axis['step']} never leads from {axis['from']} to {axis['to']}", _STEPS_EXAMPLE
             )
         )
-    if count >= MAX_GRID_POINTS:
-        raise ProblemsError(Problem(f"{int(count) + 1} values are too many", f"keep below {MAX_GRID_POINTS}"))
+    if count >= MAX_TRIALS:
+        raise ProblemsError(Problem(f"{int(count) + 1} values are too many", f"keep below {MAX_TRIALS}"))
     if count % 1:
         last = start + int(count) * step
         hint = f"write to: {_value(last, unit)}, or another step"

@@ -1,18 +1,27 @@
 """Run the trials of a sweep, here or in worker processes, each into its own folder."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from airsim import store
 from airsim.errors import AirsimError, ResultsError, ScenarioError
 from airsim.scenario import Scenario, Trial
-from airsim.study.table import SWEEP_SCENARIO, TRIALS, write_failures, write_results
+from airsim.study.table import (
+    FAILURES,
+    RESULTS,
+    SWEEP_SCENARIO,
+    TRIALS,
+    write_failures,
+    write_results,
+)
 
 
 @dataclass(frozen=True)
@@ -69,14 +78,14 @@ def sweep(
             f"scenario '{scenario.name}' has no sweep block: use airsim run, or add sweep.grid"
         )
     folder = Path("runs") / scenario.name if out is None else Path(out)
-    _claim(folder, scenario)
     jobs = _jobs(scenario, folder)
-    outcomes: dict[int, TrialOutcome] = {}
-    for outcome in _run_all(jobs, workers):
-        outcomes[outcome.trial.index] = outcome
+    _claim(folder, scenario)
+    outcomes: dict[Path, TrialOutcome] = {}
+    for outcome in _run_all(list({job.folder: job for job in reversed(jobs)}.values())[::-1], workers):
+        outcomes[outcome.folder] = outcome
         if on_trial is not None:
             on_trial(outcome)
-    ordered = tuple(outcomes[job.trial.index] for job in jobs)
+    ordered = tuple(replace(outcomes[job.folder], trial=job.trial) for job in jobs)
     write_results(folder, [(o.trial.values, o.trial.seed, o.summary) for o in ordered])
     write_failures(
         folder, [(o.trial.values, o.trial.seed, o.failure) for o in ordered if o.failure is not None]
@@ -88,7 +97,11 @@ def _claim(folder: Path, scenario: Scenario) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / SWEEP_SCENARIO).is_file():
         raise ResultsError(f"{folder} exists and is not a sweep folder: choose another --out")
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
-    store.write_atomically(folder / SWEEP_SCENARIO, scenario.resolved_yaml())
+    lock = folder / SWEEP_SCENARIO
+    if lock.is_file() and lock.read_text(encoding="utf-8") != scenario.resolved_yaml():
+        for table in (RESULTS, FAILURES):  # they belong to the scenario that stood here; its trials stay
+            (folder / table).unlink(missing_ok=True)
+    store.write_atomically(lock, scenario.resolved_yaml())
 
 
 def _jobs(scenario: Scenario, folder: Path) -> list[_Job]:
@@ -103,7 +116,7 @@ def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[TrialOutcome]:
         return
     context = multiprocessing.get_context("spawn")  # forking a process that holds torch's threads can hang
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_die_when_interrupted)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_follow_parent)
     try:
         waiting: dict[Future[TrialOutcome], _Job] = {pool.submit(_run_one, job): job for job in jobs}
         for future in as_completed(waiting):
@@ -114,8 +127,17 @@ def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[TrialOutcome]:
     pool.shutdown()
 
 
-def _die_when_interrupted() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a worker drops its trial and takes the next one
+def _follow_parent() -> None:
+    """A worker ends when interrupted, and when the process that started it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else it would drop its trial and take the next one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _stop(pool: ProcessPoolExecutor, children: set[BaseProcess], jobs: Sequence[_Job]) -> None:
@@ -137,6 +159,9 @@ def _run_one(job: _Job) -> TrialOutcome:
         result = run(job.trial.scenario, out=job.folder)
     except AirsimError as error:
         return TrialOutcome(job.trial, job.folder, {}, str(error), skipped=False)
+    except Exception as error:  # one trial's trouble, foreseen or not, must not take the others with it
+        reason = f"{type(error).__name__}: {error}"
+        return TrialOutcome(job.trial, job.folder, {}, reason, skipped=False)
     return TrialOutcome(job.trial, job.folder, result.summary, None, skipped)
 
 

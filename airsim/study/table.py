@@ -69,5 +69,7 @@ def read_sweep(folder: Path) -> StoredSweep:
         reader = csv.DictReader(stream)
         rows = tuple(reader)
         columns = list(reader.fieldnames or [])
+    if "seed" not in columns or not rows:
+        raise ResultsError(f"{folder / RESULTS} is damaged: run the same airsim sweep command again")
     swept = tuple(columns[: columns.index("seed")])
     return StoredSweep(folder, Scenario.load(folder / SWEEP_SCENARIO), swept, rows)

@@ -215,8 +215,8 @@ def _check_rows(
 
 def _check_ranks(rank_shared: int, rank_personal: int) -> None:
     for field, rank in (("rank_shared", rank_shared), ("rank_personal", rank_personal)):
-        if rank < 0:
-            raise ValueError(f"{field} = {rank} is not allowed: ranks are 0 or more")
+        if not isinstance(rank, int | np.integer) or rank < 0:
+            raise ValueError(f"{field} = {rank} is not allowed: ranks are whole numbers, 0 or more")
     if rank_shared + rank_personal == 0:
         raise ValueError("rank_shared and rank_personal are both 0: there is nothing to aggregate")
 
@@ -226,8 +226,8 @@ def _payload_std(
 ) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
     if values is None:
         return None
-    if len(values) != 2:
-        raise ValueError(f"payload_std has {len(values)} entries: give the pair (shared, personal)")
+    if np.ndim(values) == 0 or len(values) != 2:
+        raise ValueError(f"payload_std = {values}: give the pair (shared, personal)")
     pair = []
     for name, std in zip(("shared", "personal"), values, strict=True):
         field = f"payload_std ({name})"

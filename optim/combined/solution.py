@@ -24,7 +24,7 @@ class CombinedSolution:
 
     @property
     def gap(self) -> float:
-        """``pi / lower_bound - 1``: how far above the certificate; zero proves a global optimum."""
+        """``pi / lower_bound - 1``: distance to the certificate; at rounding level, proof of optimality."""
         return float(relative_gap(self.pi, self.lower_bound))
 
     def verify(self, problem: CombinedProblem) -> None:

@@ -12,6 +12,7 @@ from optim.combined.form import Beams, CombinedForm, normalise
 from optim.combined.power_split import best_split
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
+from optim.linear import solve_ridge
 from optim.options import SolverOptions
 from optim.phase_step import aligned_rows, arriving, reduced_error
 from optim.problem import AirCompProblem
@@ -75,7 +76,7 @@ def mmse_point(
     """``argmin_x |x|^2 + sum_k |w_k - r_k x|^2``."""
     adjoint = np.swapaxes(arriving_rows.conj(), -1, -2)
     system = np.eye(arriving_rows.shape[-1]) + adjoint @ arriving_rows
-    return np.linalg.solve(system, adjoint @ targets[..., None])[..., 0]
+    return solve_ridge(system, adjoint @ targets[..., None])[..., 0]
 
 
 def _alternate(form: CombinedForm, beams: Beams, options: SolverOptions) -> CombinedSolution:

@@ -104,7 +104,8 @@ def _descend_receiver(
     status = Status.ITERATION_LIMIT
     for _ in range(options.max_iterations):
         tangent.touch(point)
-        if conic.solve_conic(program) == conic.FAILED:
+        verdict = conic.solve_conic(program)
+        if verdict == conic.FAILED:
             status = Status.INFEASIBLE
             break
         stepped = tangent.point()
@@ -114,7 +115,7 @@ def _descend_receiver(
             point = stepped
             history.append(error)
         if fall <= max(options.tolerance, SOLVER_ACCURACY) * history[-1]:
-            status = Status.CONVERGED
+            status = _ended(verdict, fall)
             break
     return point, status, tuple(history)
 
@@ -129,7 +130,8 @@ def _descend_combined(form: CombinedForm, beams: Beams, options: SolverOptions) 
     for _ in range(options.max_iterations if streams else 0):
         for tangent in tangents:
             tangent.touch(beams[tangent.stream.phase][tangent.stream.receiver])
-        if conic.solve_conic(program) == conic.FAILED:
+        verdict = conic.solve_conic(program)
+        if verdict == conic.FAILED:
             status = Status.INFEASIBLE
             break
         stepped = _gathered(beams, tangents)
@@ -140,9 +142,15 @@ def _descend_combined(form: CombinedForm, beams: Beams, options: SolverOptions) 
             beams, available, error = stepped, split, error - fall
             history.append(error * form.scale)
         if fall <= max(options.tolerance, SOLVER_ACCURACY) * error:
-            status = Status.CONVERGED
+            status = _ended(verdict, fall)
             break
     return certified(form, beams, available, status, tuple(history))
+
+
+def _ended(verdict: str, fall: float) -> Status:
+    """A step that does not lead down ends the descent: at an optimum only if the step was accurate."""
+    accurate = verdict == cp.OPTIMAL or fall > 0
+    return Status.CONVERGED if accurate else Status.SOLVER_INACCURATE
 
 
 def _gathered(beams: Beams, tangents: list[Tangent]) -> Beams:

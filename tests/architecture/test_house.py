@@ -28,6 +28,12 @@ VIOLATIONS = {
     "numbers with the scenario": ("airsim/rounds.py", "import airsim.scenario", "The house"),
     "channel with torch": ("airsim/channel/fading.py", "import torch", "The channel is NumPy"),
     "scenario with solvers": ("airsim/scenario/load.py", "import optim.solvers", "Configuration is plain"),
+    "scenario with torch": ("airsim/scenario/grid.py", "import torch", "Configuration stops at the door"),
+    "scenario with the channel": (
+        "airsim/scenario/grid.py",
+        "import airsim.channel",
+        "Configuration stops at the door",
+    ),
     "numbers below with results above": ("airsim/build.py", "import airsim.simulate", "The house"),
 }
 

@@ -87,6 +87,20 @@ def test_without_noise_the_error_per_noise_is_that_of_uniform_forcing():
     assert quiet.mse / 1e-6 == pytest.approx(quieter.mse / 1e-8, rel=1e-3)
 
 
+def test_without_noise_three_devices_reach_the_least_norm_of_uniform_forcing():
+    """``min |m|^2`` with ``P |m^H h|^2 >= w^2``, by its relaxation, which is exact for three devices."""
+    import cvxpy as cp
+
+    problem = receiver(seed=3, devices=3, antennas=3, snr_db=80.0)
+    matrix = cp.Variable((3, 3), hermitian=True)
+    reached = [cp.real(h.conj() @ matrix @ h) for h in problem.channel]
+    needed = problem.target_gains**2 / problem.power_budget_w
+    limits = [gain >= need for gain, need in zip(reached, needed, strict=True)]
+    least = cp.Problem(cp.Minimize(cp.real(cp.trace(matrix))), [matrix >> 0, *limits])
+    least.solve(solver=cp.CLARABEL)
+    assert optim.solve(problem, starts=8).mse / 1e-8 == pytest.approx(least.value, rel=1e-3)
+
+
 def test_in_loud_noise_only_the_coherent_sum_counts():
     problem = receiver(seed=4, devices=2, antennas=3, snr_db=-40.0)
     reached = (problem.target_gains * np.sqrt(problem.power_budget_w))[:, None] * problem.channel

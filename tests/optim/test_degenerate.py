@@ -156,3 +156,35 @@ def test_any_combined_scale_is_solved_and_certified(seed, snr_db, peak, method):
 def test_a_hundred_decibels_behave_like_forty():
     errors = [optim.solve(receiver(seed=2, snr_db=snr)).mse * 10 ** (snr / 10) for snr in (40.0, 100.0)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-2)
+
+
+@pytest.mark.parametrize("snr_db", [150.0, 200.0, 300.0])
+@pytest.mark.parametrize("method", ["auto", "alternating", "full-power", "inversion"])
+def test_noise_below_the_rounding_of_the_signal_is_no_obstacle(method, snr_db):
+    rng = np.random.default_rng(5)
+    for channel in (rayleigh(rng, 20, 8), np.tile(rayleigh(rng, 1, 3), (20, 1))):
+        problem = optim.AirCompProblem(channel, 0.05, 1.0, 10 ** (-snr_db / 10))
+        solution = optim.solve(problem, method)
+        assert np.isfinite(solution.mse)
+        solution.verify(problem)
+
+
+def test_a_step_that_its_solver_calls_inaccurate_is_no_convergence(monkeypatch):
+    from optim.solvers import conic, successive_convex
+
+    def useless(program):
+        for variable in program.variables():
+            variable.value = np.zeros(variable.shape)
+        return "optimal_inaccurate"
+
+    monkeypatch.setattr(conic, "solve_conic", useless)
+    assert successive_convex.conic is conic
+    problem = optim.AirCompProblem(rayleigh(np.random.default_rng(0), 5, 3), 0.2, 1.0, 0.1)
+    assert optim.solve(problem, "sca").status is optim.Status.SOLVER_INACCURATE
+
+
+@pytest.mark.parametrize("field", ["starts", "max_iterations"])
+def test_effort_is_a_whole_number(field):
+    problem = optim.AirCompProblem(np.ones((2, 2)), 0.5, 1.0, 0.1)
+    with pytest.raises(ValueError, match=f"{field} = 0 is not allowed: give a whole number"):
+        optim.solve(problem, **{field: 0})

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 from airsim.errors import ResultsError
-from airsim.report.curves import curves
+from airsim.report.curves import axis_of, curves
 from airsim.report.figures import Drawing, draw
 
 KEYS = ("channel.snr", "devices")
@@ -64,13 +64,28 @@ def test_an_axis_that_is_no_number_or_no_column_is_explained():
 
 def test_a_figure_comes_with_the_numbers_it_shows(tmp_path):
     lines = curves(TABLE, "channel.snr", "accuracy", KEYS, None)
-    paths = draw(Drawing("a", "channel.snr", "accuracy", "Devices", lines), tmp_path)
+    paths = draw(Drawing("a", "channel.snr", "dB", "accuracy", "Devices", lines), tmp_path)
     assert [path.suffix for path in paths] == [".pdf", ".png", ".csv"]
     with paths[2].open(newline="") as stream:
         table = list(csv.DictReader(stream))
-    assert [(row["line"], row["channel.snr"], row["num_seeds"]) for row in table] == [
+    assert [(row["line"], row["channel.snr (dB)"], row["num_seeds"]) for row in table] == [
         ("2", "-10.0", "2"),
         ("2", "20.0", "2"),
         ("5", "0.0", "1"),
     ]
     assert b"/FontFile2" in paths[0].read_bytes()  # fonts are embedded as TrueType
+
+
+def test_values_in_several_units_stand_on_one_axis_in_one_unit():
+    rows = [{"b": value, "accuracy": "0.5"} for value in ("500 kHz", "1 MHz", "20 MHz")]
+    [line] = curves(rows, "b", "accuracy", ("b",), None)
+    assert [point.x for point in line.points] == [0.5, 1.0, 20.0]
+    assert axis_of([row["b"] for row in rows], "b")[1] == "MHz"
+
+
+def test_zero_cannot_stand_on_a_logarithmic_axis(tmp_path):
+    rows = [{"channel.snr": "0 dB", "pi_predicted": "0.0"}]
+    lines = curves(rows, "channel.snr", "pi_predicted", ("channel.snr",), None)
+    with pytest.raises(ResultsError, match="zero somewhere"):
+        draw(Drawing("p", "channel.snr", "dB", "pi_predicted", "", lines), tmp_path)
+    assert list(tmp_path.iterdir()) == []

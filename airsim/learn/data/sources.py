@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +91,7 @@ def _read_mnist_file(file: MnistFile, data_dir: Path | None) -> bytes:
     path = _download(file) if data_dir is None else _find(file, data_dir / "mnist")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch the file again") from error
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != file.content_md5:
