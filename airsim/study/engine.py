@@ -81,7 +81,7 @@ def sweep(
     jobs = _jobs(scenario, folder)
     _claim(folder, scenario)
     outcomes: dict[Path, TrialOutcome] = {}
-    for outcome in _run_all(list({job.folder: job for job in reversed(jobs)}.values())[::-1], workers):
+    for outcome in _run_all(_each_once(jobs), workers):
         outcomes[outcome.folder] = outcome
         if on_trial is not None:
             on_trial(outcome)
@@ -108,6 +108,14 @@ def _jobs(scenario: Scenario, folder: Path) -> list[_Job]:
     from airsim.build import fingerprint
 
     return [_Job(trial, folder / TRIALS / fingerprint(trial.scenario)) for trial in scenario.trials()]
+
+
+def _each_once(jobs: Sequence[_Job]) -> list[_Job]:
+    """Points that say the same in other words have one fingerprint and are one run."""
+    unique: dict[Path, _Job] = {}
+    for job in jobs:
+        unique.setdefault(job.folder, job)
+    return list(unique.values())
 
 
 def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[TrialOutcome]:
@@ -170,6 +178,7 @@ def _result_of(future: Future[TrialOutcome], job: _Job) -> TrialOutcome:
         return future.result()
     except BrokenProcessPool:
         reason = (
-            "its worker process died (killed, or out of memory); run the same command again for what is left"
+            "its worker process died (killed, out of memory, or started by a script that calls sweep outside "
+            "`if __name__ == '__main__':`); run the same again for what is left"
         )
         return TrialOutcome(job.trial, job.folder, {}, reason, skipped=False)
