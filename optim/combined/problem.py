@@ -226,8 +226,9 @@ def _payload_std(
 ) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
     if values is None:
         return None
-    if np.ndim(values) == 0 or len(values) != 2:
-        raise ValueError(f"payload_std = {values}: give the pair (shared, personal)")
+    entries = len(values) if hasattr(values, "__len__") else 1
+    if entries != 2:
+        raise ValueError(f"payload_std has {entries} entries: give the pair (shared, personal)")
     pair = []
     for name, std in zip(("shared", "personal"), values, strict=True):
         field = f"payload_std ({name})"

@@ -50,6 +50,7 @@ def test_impossible_receivers_are_refused_where_they_are_wrong(fields, message):
         ({"rank_shared": -1}, r"rank_shared = -1 is not allowed"),
         ({"average_power_w": -0.1}, r"average_power_w\[0\] = -0.1|average_power_w = -0.1"),
         ({"noise_power_w": [0.1, 0.1]}, r"noise_power_w has shape \(2,\), which does not fit \(3,\)"),
+        ({"payload_std": 3.0}, r"payload_std has 1 entries: give the pair"),
         ({"payload_std": (np.ones(5),)}, r"payload_std has 1 entries: give the pair"),
         ({"payload_std": (np.ones(5), -np.ones(5))}, r"payload_std \(personal\)\[0\] = -1"),
     ],
