@@ -128,7 +128,7 @@ def _told_plainly() -> Iterator[None]:
         typer.echo(f"not enough memory ({error}): choose smaller sizes", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt:
-        typer.echo("interrupted; finished runs are kept, the same command goes on from there", err=True)
+        typer.echo("interrupted; what was finished is kept, and the same command does the rest", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -9,6 +9,8 @@ from jaxtyping import Complex, Float, Shaped
 def real_array(field: str, values: Any) -> Float[np.ndarray, "..."]:
     """A finite float64 array of its own, or a `ValueError` that says where it is not."""
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex numbers; give real ones, a phase belongs into the channel")
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{field} is no array of real numbers: {error}") from error

@@ -193,3 +193,16 @@ def test_a_place_that_cannot_be_written_is_named_without_a_traceback(airsim, fil
 def test_a_bundled_sweep_runs_singly_once_its_sweep_is_taken_out(airsim):
     result = airsim("check", "snr-devices", "-s", "sweep=null")
     assert result.exit_code == 0, result.output
+
+
+def test_the_table_of_a_sweep_is_never_cut(airsim, file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    grid = {
+        "learning.adapters": [{"shared_rank": 6, "personal_rank": 2}, {"shared_rank": 1, "personal_rank": 7}],
+        "network.base_station.antennas": [1, 2],
+        "network.edge_servers.antennas": [1],
+    }
+    result = airsim("sweep", file(sweep={"grid": grid}), "--out", "s")
+    assert result.exit_code == 0 and "\u2026" not in result.output
+    for heading in ("network.base_station.antennas", "accuracy", "shared rank 6, personal rank 2"):
+        assert heading in result.output

@@ -66,10 +66,10 @@ def test_a_sweep_goes_on_where_it_stopped_and_grows_without_repeating(scenario, 
     told = []
     wider = scenario(sweep={"grid": {"channel.snr": ["20 dB", "0 dB"]}})
     sweep(wider, out=tmp_path / "s", on_trial=told.append)
-    assert [(outcome.trial.values["channel.snr"], outcome.skipped) for outcome in told] == [
-        ("20 dB", False),
-        ("0 dB", True),
-    ]
+    assert {outcome.trial.values["channel.snr"]: outcome.skipped for outcome in told} == {
+        "20 dB": False,
+        "0 dB": True,
+    }
     assert [row[0] for row in read(tmp_path / "s")[1:]] == ["20 dB", "0 dB"]
 
 
@@ -202,3 +202,11 @@ def test_a_file_that_cannot_be_used_leaves_no_sweep_folder(scenario, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         sweep(scenario(sweep={"grid": GRID}, learning__model__base=base), out=tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_another_sweep_is_never_overwritten(scenario, tmp_path):
+    sweep(scenario(sweep={"grid": GRID}), out=tmp_path / "s")
+    before = (tmp_path / "s/results.csv").read_bytes()
+    with pytest.raises(ResultsError, match="holds another sweep, 'quickstart': choose another --out"):
+        sweep(scenario(sweep={"grid": GRID}, name="other"), out=tmp_path / "s")
+    assert (tmp_path / "s/results.csv").read_bytes() == before

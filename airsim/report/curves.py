@@ -1,6 +1,7 @@
 """The lines of a figure: means over seeds with their confidence bands, taken from a sweep's table."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ LABELS = {
     "energy_j": "Energy (J)",
     "channel_uses": "Channel uses",
     "round": "Round",
+    "pi": r"$\Pi_t$",
 }
 
 
@@ -55,12 +57,12 @@ class Curve:
 
 def label_of(key: str) -> str:
     """Axis text of a swept key or a measure."""
-    return LABELS.get(key, key)
+    return LABELS.get(key, key.rsplit(".", 1)[-1].replace("_", " ").capitalize())
 
 
 def is_number(value: str) -> bool:
     """Whether a swept value, with or without a unit, can stand on an axis."""
-    return bool(value) and quantity.split(value) is not None
+    return _number_and_unit(value) is not None
 
 
 def axis_of(values: Sequence[str], key: str) -> tuple[dict[str, float], str]:
@@ -69,21 +71,35 @@ def axis_of(values: Sequence[str], key: str) -> tuple[dict[str, float], str]:
     Raises:
         ResultsError: a value is no number, so it cannot stand on an axis.
     """
-    parts = {value: quantity.split(value) if value else None for value in values}
-    for value, part in parts.items():
+    parts = {}
+    for value in values:
+        part = _number_and_unit(value)
         if part is None:
             raise ResultsError(
                 f"{key} = '{value}' is no number and cannot be the x axis: name another x in the scenario's "
                 "`figures`"
             )
-    units = {value: part[1] for value, part in parts.items() if part is not None}
-    numbers = {value: float(part[0]) for value, part in parts.items() if part is not None}
-    unit = units[values[-1]]
-    if len(set(units.values())) == 1:
-        return numbers, unit
-    dimension = next(d for d in quantity.DIMENSIONS if set(units.values()) <= set(d.linear))
+        parts[value] = part
+    unit = parts[values[-1]][1]
+    units = {own for _, own in parts.values()}
+    if units == {unit}:
+        return {value: number for value, (number, _) in parts.items()}, unit
+    dimension = next((d for d in quantity.DIMENSIONS if units <= set(d.linear)), None)
+    if dimension is None:
+        raise ResultsError(f"{key}: values in {', '.join(sorted(units))} cannot share an axis")
     one = quantity.parse(f"1 {unit}", dimension)
     return {value: quantity.parse(value, dimension) / one for value in values}, unit
+
+
+def _number_and_unit(value: str) -> tuple[float, str] | None:
+    parts = quantity.split(value)
+    if parts is not None:
+        return float(parts[0]), parts[1]
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return (number, "") if math.isfinite(number) else None
 
 
 def with_unit(label: str, unit: str) -> str:
@@ -122,11 +138,11 @@ def _curve(label: str, line: Mapping[float, Sequence[str]]) -> Curve:
 
 def _label(keys: Sequence[str], values: Sequence[str]) -> str:
     if len(keys) == 1:
-        return _readable(values[0])
-    return ", ".join(f"{label_of(key)} {_readable(value)}" for key, value in zip(keys, values, strict=True))
+        return readable(values[0])
+    return ", ".join(f"{label_of(key)} {readable(value)}" for key, value in zip(keys, values, strict=True))
 
 
-def _readable(value: str) -> str:
+def readable(value: str) -> str:
     """A value for a legend: `1.0` is `1`, and a swept block, JSON in the table, `name value, name value`."""
     if value.startswith("{"):
         return ", ".join(f"{name.replace('_', ' ')} {entry}" for name, entry in json.loads(value).items())

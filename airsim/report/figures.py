@@ -9,11 +9,12 @@ from pathlib import Path
 from airsim import store
 from airsim.errors import ResultsError
 from airsim.report.curves import Curve, Point, axis_of, curves, is_number, label_of, with_unit
-from airsim.study.table import StoredSweep
+from airsim.study.table import RESULTS, StoredSweep
 
 STYLE = Path(__file__).with_name("ieee.mplstyle")
-LOG_SCALE = ("pi_predicted", "pi_realised")
+LOG_SCALE = ("pi", "pi_predicted", "pi_realised")
 MOST_MARKERS = 20
+MOST_LINES_INSIDE = 4
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def sweep_drawings(stored: StoredSweep) -> list[Drawing]:
         numeric = [key for key in keys if all(is_number(row[key]) for row in stored.rows)]
         if not numeric:
             raise ResultsError(
-                f"{stored.folder}: no swept key is a number, so there is no x axis to draw over"
+                f"{stored.folder}: no swept key is a number, so there is no x axis; {RESULTS} has the table"
             )
         x = "channel.snr" if "channel.snr" in numeric else numeric[0]
         drawings = [_drawing(stored, x, y, None) for y in ("accuracy", "pi_predicted")]
@@ -68,7 +69,7 @@ def run_drawings(run: store.StoredRun) -> list[Drawing]:
     pi = tuple(_by_round(run, name) for name in ("pi_predicted", "pi_correlated", "pi_realised"))
     drawings = [
         Drawing("accuracy-by-round", "round", "", "accuracy", "", (_by_round(run, "accuracy"),)),
-        Drawing("pi-by-round", "round", "", "pi_predicted", "", pi),
+        Drawing("pi-by-round", "round", "", "pi", "", pi),
     ]
     return [drawing for drawing in drawings if drawing.can_be_drawn]
 
@@ -106,7 +107,10 @@ def draw(drawing: Drawing, folder: Path) -> list[Path]:
         if drawing.y in LOG_SCALE:
             axes.set_yscale("log")
         if len(drawing.lines) > 1:
-            axes.legend(title=drawing.legend or None)
+            legend = axes.legend(title=drawing.legend or None)
+            if len(drawing.lines) > MOST_LINES_INSIDE:
+                legend.set_loc("upper center")
+                legend.set_bbox_to_anchor((0.5, -0.2))
         paths = [folder / f"{drawing.name}.{kind}" for kind in ("pdf", "png")]
         figure.savefig(paths[0], metadata={"CreationDate": None})
         figure.savefig(paths[1])
@@ -126,7 +130,9 @@ def _drawing(stored: StoredSweep, x: str, y: str, hue: str | None) -> Drawing:
 
 def _by_round(run: store.StoredRun, name: str) -> Curve:
     seen = [(entry["round"], entry[name]) for entry in run.rounds if name in entry]
-    return Curve(name.replace("_", " "), tuple(Point(float(x), y, 0.0, 1) for x, y in seen))
+    return Curve(
+        name.removeprefix("pi_").replace("_", " "), tuple(Point(float(x), y, 0.0, 1) for x, y in seen)
+    )
 
 
 def _csv(drawing: Drawing) -> str:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from airsim import store
 from airsim.errors import ResultsError
-from airsim.report.tables import summary_line, sweep_table
+from airsim.report.tables import print_sweep, summary_line
 from airsim.scenario import Scenario
 
 LINES_PER_RUN = 10
@@ -53,7 +53,7 @@ def show_sweep(scenario: Scenario, out: Path | None, workers: int) -> int:
                 console.print(_trial_line(outcome), soft_wrap=True)
 
         result = sweep(scenario, out=out, workers=workers, on_trial=told)
-    console.print(sweep_table(read_sweep(result.folder)))
+    print_sweep(console, read_sweep(result.folder))
     skipped = sum(outcome.skipped for outcome in result.outcomes)
     if skipped:
         console.print(f"{skipped} of {total} trials were finished before and not repeated")

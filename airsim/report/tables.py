@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from airsim.report.curves import readable
 from airsim.study.table import StoredSweep
 
 # As much as fits a terminal of eighty columns; results.csv has the rest.
@@ -14,17 +16,41 @@ SHOWN = {
     "pi_predicted": "Pi_t",
     "pi_realised": "realised",
 }
+UNBOUNDED = 10_000
 
 
-def sweep_table(stored: StoredSweep) -> Table:
+def print_sweep(console: Console, stored: StoredSweep) -> None:
+    """Print the table of a sweep uncut: with fewer columns in a narrow terminal, else as wide as it is."""
+    unbounded = Console(width=UNBOUNDED)
+    for dropped in range(len(SHOWN)):
+        table = sweep_table(stored, list(SHOWN)[: len(SHOWN) - dropped])
+        width = unbounded.measure(table).maximum
+        if width <= console.width or not console.is_terminal:
+            break
+    console.width = max(console.width, width)
+    console.print(table)
+
+
+def sweep_table(stored: StoredSweep, measures: Sequence[str]) -> Table:
     """One row per trial: swept values, seed, and what was measured."""
-    headings = {key: key.rsplit(".", 1)[-1] for key in stored.swept_keys} | {"seed": "seed"} | SHOWN
+    columns = [*stored.swept_keys, "seed", *measures]
     table = Table(title=f"{stored.scenario.name}: {len(stored.rows)} trials", title_justify="left")
-    for heading in headings.values():
-        table.add_column(heading, justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(
+            SHOWN.get(column) or _heading(column, stored.swept_keys), justify="right", no_wrap=True
+        )
     for row in stored.rows:
-        table.add_row(*(shown(row[column]) if column in SHOWN else row[column] for column in headings))
+        table.add_row(
+            *(shown(row[column]) if column in SHOWN else readable(row[column]) for column in columns)
+        )
     return table
+
+
+def _heading(column: str, swept_keys: Sequence[str]) -> str:
+    """The last part of a key, or all of it where two keys end alike."""
+    last = column.rsplit(".", 1)[-1]
+    alike = sum(key.rsplit(".", 1)[-1] == last for key in swept_keys)
+    return last if alike <= 1 else column
 
 
 def key_value_table(title: str, rows: Sequence[tuple[str, str]]) -> Table:

@@ -98,6 +98,8 @@ def _claim(folder: Path, scenario: Scenario) -> None:
         raise ResultsError(f"{folder} exists and is not a sweep folder: choose another --out")
     (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     lock = folder / SWEEP_SCENARIO
+    if lock.is_file() and (other := Scenario.load(lock).name) != scenario.name:
+        raise ResultsError(f"{folder} holds another sweep, '{other}': choose another --out")
     if lock.is_file() and lock.read_text(encoding="utf-8") != scenario.resolved_yaml():
         for table in (RESULTS, FAILURES):  # they belong to the scenario that stood here; its trials stay
             (folder / table).unlink(missing_ok=True)
@@ -119,7 +121,10 @@ def _each_once(jobs: Sequence[_Job]) -> list[_Job]:
 
 
 def _run_all(jobs: Sequence[_Job], workers: int) -> Iterator[TrialOutcome]:
-    if workers == 1 or len(jobs) == 1:
+    finished = [job for job in jobs if (job.folder / store.MANIFEST).is_file()]
+    yield from map(_run_one, finished)  # these are only read: no worker is worth starting for them
+    jobs = [job for job in jobs if job not in finished]
+    if workers == 1 or len(jobs) <= 1:
         yield from map(_run_one, jobs)
         return
     context = multiprocessing.get_context("spawn")  # forking a process that holds torch's threads can hang

@@ -12,6 +12,7 @@ import pytest
 from airsim import Scenario, run, sweep
 
 SEEDS = 3
+MANY_SEEDS = 8  # one seed moves by up to 2.5 points from rounding alone; this halves the standard error
 WEIGHT = "allocation.misalignment_weight"
 DUAL, SHARED, PERSONAL = (
     {"shared_rank": shared, "personal_rank": personal} for shared, personal in ((6, 2), (8, 0), (0, 8))
@@ -24,16 +25,17 @@ def measure(tmp_path_factory):
     folder = tmp_path_factory.mktemp("physics")
 
     @cache
-    def outcomes(grid):
+    def outcomes(grid, seeds):
         axes = {key: list(values) for key, values in grid}
-        changes = {"seed": 0, "record.evaluate_every": 300, "sweep": {"grid": axes, "repeat": SEEDS}}
+        changes = {"seed": 0, "record.evaluate_every": 300, "sweep": {"grid": axes, "repeat": seeds}}
         config = Scenario.load("quickstart").with_overrides(changes)
         return sweep(config, out=folder / "all", workers=2).outcomes
 
-    def measured(name, **grid):
-        seen = outcomes(tuple((key.replace("__", "."), tuple(values)) for key, values in grid.items()))
+    def measured(name, seeds=SEEDS, **grid):
+        axes = tuple((key.replace("__", "."), tuple(values)) for key, values in grid.items())
+        seen = outcomes(axes, seeds)
         values = [np.nan if outcome.failure else outcome.summary[name] for outcome in seen]
-        return np.array(values).reshape(-1, SEEDS)
+        return np.array(values).reshape(-1, seeds)
 
     return measured
 
@@ -44,12 +46,14 @@ def standard_error(values):
 
 @pytest.mark.xdist_group("channel")
 def test_accuracy_is_that_of_error_free_links_at_30_db_and_ten_points_lower_at_minus_20_db(measure):
-    poor, good = measure("accuracy", channel__snr=("-20 dB", "30 dB"))
-    [ideal] = measure("accuracy", uplink__mode=("error-free",))
+    [good] = measure("accuracy", MANY_SEEDS, channel__snr=("30 dB",))
+    [ideal] = measure("accuracy", MANY_SEEDS, uplink__mode=("error-free",))
     assert abs((good - ideal).mean()) <= 0.01
     assert standard_error(good - ideal) < 0.01
-    assert (ideal - poor).mean() >= 0.10
-    assert (ideal - poor).mean() - 2 * standard_error(ideal - poor) > 0.05
+    [poor] = measure("accuracy", channel__snr=("-20 dB",))
+    loss = ideal[:SEEDS] - poor
+    assert loss.mean() >= 0.10
+    assert loss.mean() - 2 * standard_error(loss) > 0.05
 
 
 @pytest.mark.xdist_group("channel")

@@ -60,6 +60,11 @@ def test_impossible_combined_problems_are_refused_where_they_are_wrong(fields, m
         changed(combined(), **fields)
 
 
+def test_complex_targets_are_refused_and_not_cut():
+    with pytest.raises(ValueError, match="target_gains is no array of real numbers: complex numbers"):
+        AirCompProblem(np.ones((2, 2)), [0.5j, 0.5], 1.0, 0.1)
+
+
 def test_an_unknown_method_is_answered_with_the_nearest_one():
     with pytest.raises(ValueError, match="'phase-m' is unknown: did you mean 'phase-mm'"):
         optim.solve(receiver(), "phase-m")

@@ -7,7 +7,10 @@ from scipy.stats import t as student
 
 from airsim.errors import ResultsError
 from airsim.report.curves import axis_of, curves
-from airsim.report.figures import Drawing, draw
+from airsim.report.figures import Drawing, draw, sweep_drawings
+from airsim.scenario import Scenario, bundled_names
+from airsim.study import read_sweep
+from airsim.study.table import MEASURES, write_results
 
 KEYS = ("channel.snr", "devices")
 
@@ -89,3 +92,27 @@ def test_zero_cannot_stand_on_a_logarithmic_axis(tmp_path):
     with pytest.raises(ResultsError, match="zero somewhere"):
         draw(Drawing("p", "channel.snr", "dB", "pi_predicted", "", lines), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("values", [("1", "2", "16"), ("0.05", "0.1", "0.3"), ("1e-3", "1.0")])
+def test_numbers_without_a_unit_stand_on_an_axis_too(values):
+    places, unit = axis_of(values, "key")
+    assert unit == "" and [places[value] for value in values] == [float(value) for value in values]
+
+
+@pytest.mark.parametrize("values", [("nan",), ("auto",), ("",), ('{"a": 1}',), ("1", "2 dB")])
+def test_what_cannot_share_an_axis_is_refused(values):
+    with pytest.raises(ResultsError):
+        axis_of(values, "key")
+
+
+@pytest.mark.parametrize("name", [name for name in bundled_names() if Scenario.load(name).sweep])
+def test_the_figures_of_every_bundled_sweep_can_be_drawn(name, tmp_path):
+    scenario = Scenario.load(name)
+    outcomes = dict.fromkeys(MEASURES, 0.5)
+    (tmp_path / "sweep.lock.yaml").write_text(scenario.resolved_yaml())
+    write_results(tmp_path, [(trial.values, trial.seed, outcomes) for trial in scenario.trials()])
+    drawings = sweep_drawings(read_sweep(tmp_path))
+    assert len(drawings) == len(scenario.figures) > 0
+    for drawing in drawings:
+        assert len(draw(drawing, tmp_path / "figures")) == 3
