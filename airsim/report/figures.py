@@ -15,6 +15,7 @@ STYLE = Path(__file__).with_name("ieee.mplstyle")
 LOG_SCALE = ("pi", "pi_predicted", "pi_realised")
 MOST_MARKERS = 20
 MOST_LINES_INSIDE = 4
+LONGEST_LABEL_INSIDE = 16
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def draw(drawing: Drawing, folder: Path) -> list[Path]:
             axes.set_yscale("log")
         if len(drawing.lines) > 1:
             legend = axes.legend(title=drawing.legend or None)
-            if len(drawing.lines) > MOST_LINES_INSIDE:
+            longest = max(len(curve.label) for curve in drawing.lines)
+            if len(drawing.lines) > MOST_LINES_INSIDE or longest > LONGEST_LABEL_INSIDE:
                 legend.set_loc("upper center")
                 legend.set_bbox_to_anchor((0.5, -0.2))
         paths = [folder / f"{drawing.name}.{kind}" for kind in ("pdf", "png")]

@@ -117,7 +117,7 @@ def test_only_the_names_of_the_api_are_public():
     assert airsim.__all__ == ["Scenario", "__version__", "run", "sweep"]
     assert all(hasattr(airsim, name) for name in airsim.__all__)
     with pytest.raises(AttributeError, match="has Scenario"):
-        airsim.Scenarios  # noqa: B018
+        airsim.__getattr__("Scenarios")
 
 
 def test_setup_lists_every_package_of_the_tree():
