@@ -3,6 +3,7 @@
 from optim.combined.mse import correlated_stream_mse, pi
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
+from optim.csi import ErrorCovariance
 from optim.design import CombinedDesign, TransceiverDesign
 from optim.evaluation import CombinedEvaluation, Evaluation
 from optim.interface import evaluate, lower_bound, solve
@@ -19,6 +20,7 @@ __all__ = [
     # problems
     "AirCompProblem",
     "CombinedProblem",
+    "ErrorCovariance",
     # solving them
     "METHODS",
     "SolverOptions",

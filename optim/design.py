@@ -8,15 +8,25 @@ from jaxtyping import Complex, Float
 
 @dataclass(frozen=True, eq=False)
 class TransceiverDesign:
-    """Transmit scalars ``b_k`` and receive beamformer ``m`` (denoising factor included) of one receiver."""
+    """Transmit scalars ``b_k`` and receive beamformer ``m`` (denoising factor included) of one receiver.
 
-    transmit_scalars: Complex[np.ndarray, "*batch K"]
+    With ``device_antennas`` above 1 every ``b_k`` is a vector: `transmit_scalars` has one more axis.
+    """
+
+    transmit_scalars: Complex[np.ndarray, "..."]
     receive_beamformer: Complex[np.ndarray, "*batch N"]
+    device_antennas: int = 1
+
+    @property
+    def transmit_vectors(self) -> Complex[np.ndarray, "*batch K T"]:
+        """``b_k`` with the axis of the device's antennas, also where that is 1."""
+        return self.transmit_scalars[..., None] if self.device_antennas == 1 else self.transmit_scalars
 
     @property
     def power_w(self) -> Float[np.ndarray, "*batch K"]:
         """Power that each device spends: ``|b_k|^2``."""
-        return np.abs(self.transmit_scalars) ** 2
+        power_w = np.abs(self.transmit_scalars) ** 2
+        return power_w if self.device_antennas == 1 else power_w.sum(axis=-1)
 
 
 @dataclass(frozen=True, eq=False)

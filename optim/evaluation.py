@@ -14,15 +14,16 @@ from optim.problem import AirCompProblem
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Error of one receiver's design, in its two parts."""
+    """Error of one receiver's design, in its parts."""
 
     misalignment: Float[np.ndarray, "*batch"] | float
+    csi_term: Float[np.ndarray, "*batch"] | float
     noise_term: Float[np.ndarray, "*batch"] | float
 
     @property
     def mse(self) -> Float[np.ndarray, "*batch"] | float:
         """Mean squared error per complex symbol."""
-        return self.misalignment + self.noise_term
+        return self.misalignment + self.csi_term + self.noise_term
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class CombinedEvaluation:
 
 
 def evaluate_receiver(problem: AirCompProblem, design: TransceiverDesign) -> Evaluation:
-    """Both parts of the error; floats for a single problem."""
-    parts = mse.misalignment(problem, design), mse.noise(problem, design)
+    """All parts of the error; floats for a single problem."""
+    parts = [part(problem, design) for part in (mse.misalignment, mse.csi_error, mse.noise)]
     return Evaluation(*(part if part.ndim else float(part) for part in parts))
 
 

@@ -1,7 +1,7 @@
 """Solve, evaluate, bound: three verbs, each for both kinds of problem."""
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -12,59 +12,59 @@ from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.design import CombinedDesign, TransceiverDesign
 from optim.evaluation import CombinedEvaluation, Evaluation, evaluate_combined, evaluate_receiver
-from optim.options import SolverOptions
+from optim.options import options_of
 from optim.problem import AirCompProblem
 from optim.solution import Solution
+from optim.solvers.base import AbstractTransceiverSolver
 from optim.solvers.catalogue import build_solver
+
+
+class Effort(TypedDict, total=False):
+    """The options of :func:`solve`, as :class:`~optim.SolverOptions` describes them."""
+
+    starts: int
+    max_iterations: int
+    tolerance: float
+    seed: int
+    bound_tolerance: float
+    gap: float
+    node_limit: int
+    time_limit_s: float
+    conic_solver: str
 
 
 @overload
 def solve(
-    problem: AirCompProblem,
-    method: str = ...,
-    *,
-    starts: int = ...,
-    max_iterations: int = ...,
-    tolerance: float = ...,
-    seed: int = ...,
+    problem: AirCompProblem, method: str | AbstractTransceiverSolver = ..., **effort: Unpack[Effort]
 ) -> Solution: ...
 
 
 @overload
 def solve(
-    problem: CombinedProblem,
-    method: str = ...,
-    *,
-    starts: int = ...,
-    max_iterations: int = ...,
-    tolerance: float = ...,
-    seed: int = ...,
+    problem: CombinedProblem, method: str | AbstractTransceiverSolver = ..., **effort: Unpack[Effort]
 ) -> CombinedSolution: ...
 
 
 def solve(
     problem: AirCompProblem | CombinedProblem,
-    method: str = "auto",
-    *,
-    starts: int = 4,
-    max_iterations: int = 200,
-    tolerance: float = 1e-7,
-    seed: int = 0,
+    method: str | AbstractTransceiverSolver = "auto",
+    **effort: Unpack[Effort],
 ) -> Solution | CombinedSolution:
     """A design with its error and a certified lower bound.
 
     Args:
-        method: `auto` takes the exact threshold rule for one antenna and `phase-mm` otherwise; see
-            `optim.solvers.catalogue` for the others.
-        starts: number of starting points of the local methods.
-        max_iterations: of each descent.
-        tolerance: relative fall of the error below which a descent ends.
-        seed: of the starting points; the same call gives the same design.
+        method: a name out of `optim.METHODS`, or a solver with settings of its own.
+        effort: `starts`, `seed`, ...: see :class:`~optim.SolverOptions`.
 
     Raises:
-        ValueError: for an unknown method, or one that cannot take this problem.
+        ValueError: for an unknown method, one that cannot take this problem, or an impossible option.
     """
-    solver = build_solver(method, SolverOptions(starts, max_iterations, tolerance, seed))
+    if isinstance(method, AbstractTransceiverSolver):
+        if effort:
+            raise ValueError(f"{', '.join(effort)}: give these to the {type(method).__name__} itself")
+        solver = method
+    else:
+        solver = build_solver(method, options_of(effort))
     if problem.num_devices == 0:
         raise ValueError("channel has no rows: there is nothing to solve without devices")
     if isinstance(problem, CombinedProblem):

@@ -55,7 +55,8 @@ class NormalForm:
 def apply(problem: AirCompProblem) -> NormalForm:
     """The normal form of a problem, its batch axes flattened into one."""
     flat = problem.flattened()
-    deviation = np.sqrt(flat.noise_power_w)
+    # kappa |c - w|^2 + sigma^2 |m|^2 is kappa times the plain problem with sigma^2 / kappa.
+    deviation = np.sqrt(flat.noise_power_w / flat.misalignment_weight)
     # Two divisions: the quotient of amplitude and deviation may leave the floats before h comes in.
     whitened = flat.channel.conj() / deviation[:, None, None]
     rows, basis = shrink(whitened * np.sqrt(flat.power_budget_w)[..., None])

@@ -1,10 +1,11 @@
 """What a solver hands back: a design, its error, what no design can beat, and how it ended."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from optim import mse
 from optim.design import TransceiverDesign
@@ -20,8 +21,17 @@ History = tuple[float, ...]
 class Status(enum.Enum):
     """How a solve ended, as a sentence."""
 
+    PROVED_OPTIMAL = (
+        "No design is better: the error meets its lower bound to within rounding or the asked gap."
+    )
     CONVERGED = "The error fell by less than the tolerance in the last step."
     ITERATION_LIMIT = "The iteration limit was reached. Raise `max_iterations` for a smaller error."
+    NODE_LIMIT = (
+        "The proof stopped at its node limit. Design and bound are the best so far; raise `node_limit`."
+    )
+    TIME_LIMIT = (
+        "The proof stopped at its time limit. Design and bound are the best so far; raise `time_limit_s`."
+    )
     CLOSED_FORM = "The design is the value of a formula; nothing was iterated."
     SOLVER_INACCURATE = (
         "The convex solver stopped short of its accuracy. Design and bound are still valid, since both are "
@@ -42,19 +52,30 @@ class VerificationError(AssertionError):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A design for an :class:`~optim.AirCompProblem`; in a batch all numbers are per instance."""
+    """A design for an :class:`~optim.AirCompProblem`; in a batch all numbers are per instance.
+
+    `lower_bound` is below the `objective` of every design: the error, unless misalignment is weighted.
+    """
 
     design: TransceiverDesign
     misalignment: Value
+    csi_term: Value
     noise_term: Value
+    misalignment_weight: Value
+    power_budget_w: Float[np.ndarray, "*batch K"]
     lower_bound: Value
     status: Status | tuple[Status, ...]
-    history: History | tuple[History, ...]
+    history: History | Sequence[History]
 
     @property
     def mse(self) -> Value:
-        """Mean squared error per complex symbol: misalignment plus noise."""
-        return self.misalignment + self.noise_term
+        """Mean squared error per complex symbol: misalignment, imperfect CSI and noise."""
+        return self.misalignment + self.csi_term + self.noise_term
+
+    @property
+    def objective(self) -> Value:
+        """What was minimised: the error with misalignment times `misalignment_weight`."""
+        return self.misalignment_weight * self.misalignment + self.csi_term + self.noise_term
 
     @property
     def mse_db(self) -> Value:
@@ -64,13 +85,24 @@ class Solution:
 
     @property
     def gap(self) -> Value:
-        """``mse / lower_bound - 1``: distance to the certificate; at rounding level, proof of optimality."""
-        return relative_gap(self.mse, self.lower_bound)
+        """``objective / lower_bound - 1``: distance to the certificate; at rounding level, a proof."""
+        return relative_gap(self.objective, self.lower_bound)
 
     @property
     def power_w(self) -> Float[np.ndarray, "*batch K"]:
         """Power that each device spends."""
         return self.design.power_w
+
+    @property
+    def power_dbm(self) -> Float[np.ndarray, "*batch K"]:
+        """Power that each device spends; minus infinity for a silent one."""
+        with np.errstate(divide="ignore"):
+            return 10 * np.log10(self.power_w) + 30
+
+    @property
+    def at_power_limit(self) -> Bool[np.ndarray, "*batch K"]:
+        """Which devices spend all they have; the others invert their channel."""
+        return np.asarray(self.power_w >= self.power_budget_w * (1 - AGREEMENT))
 
     def verify(self, problem: AirCompProblem) -> None:
         """Recompute the error, the powers and the order of the bound.
@@ -79,9 +111,10 @@ class Solution:
             VerificationError: naming the quantity that disagrees.
         """
         require_equal("misalignment", self.misalignment, mse.misalignment(problem, self.design), self.mse)
+        require_equal("csi_term", self.csi_term, mse.csi_error(problem, self.design), self.mse)
         require_equal("noise_term", self.noise_term, mse.noise(problem, self.design), self.mse)
         require_at_most("power_w", self.power_w, problem.power_budget_w)
-        require_at_most("lower_bound", self.lower_bound, self.mse)
+        require_at_most("lower_bound", self.lower_bound, self.objective)
 
 
 def relative_gap(value: Value, bound: Value) -> Value:

@@ -126,7 +126,7 @@ class CombinedForm:
             beamformer = direction * (self.target_norm / np.sqrt(stream.noise_power_w))
             gains = mse.beam_gains(stream, beamformer)
             designs.append(
-                TransceiverDesign(mse.inverting_scalars(gains, stream.target_gains, cap), beamformer)
+                TransceiverDesign(mse.inverting_vectors(gains, stream.target_gains, cap)[:, 0], beamformer)
             )
         return CombinedDesign(designs[0], tuple(designs[1:]))
 

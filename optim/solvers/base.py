@@ -46,7 +46,9 @@ def assemble(
     bound = dual_value(form, np.concatenate(candidates)).max(axis=0)
     batch = problem.batch_shape
     design = TransceiverDesign(
-        design.transmit_scalars.reshape(*batch, -1), design.receive_beamformer.reshape(*batch, -1)
+        design.transmit_scalars.reshape(*batch, *design.transmit_scalars.shape[1:]),
+        design.receive_beamformer.reshape(*batch, -1),
+        problem.device_antennas,
     )
     endings = [
         (Status.SILENT, h) if silent else (s, h) for silent, (s, h) in zip(form.silent, endings, strict=True)
@@ -54,7 +56,10 @@ def assemble(
     return Solution(
         design=design,
         misalignment=_shaped(mse.misalignment(problem, design), batch),
+        csi_term=_shaped(mse.csi_error(problem, design), batch),
         noise_term=_shaped(mse.noise(problem, design), batch),
+        misalignment_weight=_shaped(problem.misalignment_weight, batch),
+        power_budget_w=problem.power_budget_w,
         lower_bound=_shaped(bound, batch),
         status=tuple(status for status, _ in endings) if batch else endings[0][0],
         history=tuple(history for _, history in endings) if batch else endings[0][1],
@@ -70,7 +75,8 @@ def assemble_beams(
 ) -> Solution:
     """As :func:`assemble`, from normal-form beamformers and the best transmit scalars behind them."""
     beamformer = form.invert(point)
-    design = TransceiverDesign(mse.best_transmit_scalars(problem.flattened(), beamformer), beamformer)
+    scalars = mse.best_transmit_scalars(problem.flattened(), beamformer)
+    design = TransceiverDesign(scalars, beamformer, problem.device_antennas)
     return assemble(problem, form, design, endings, multipliers)
 
 

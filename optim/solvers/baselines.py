@@ -53,7 +53,7 @@ class FullPower(AbstractTransceiverSolver):
         every = np.arange(len(best))
         flat = problem.flattened()
         beamformer = form.invert(points[best, every])
-        phases = back_rotations(mse.beam_gains(flat, beamformer))
+        phases = back_rotations(mse.beam_gains(flat, beamformer)[..., 0])
         return TransceiverDesign(np.sqrt(flat.power_budget_w) * phases * wanted[0], beamformer)
 
 

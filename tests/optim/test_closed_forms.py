@@ -80,7 +80,7 @@ def test_collinear_channels_reach_the_perfect_alignment_bound(method):
 def test_without_noise_the_error_per_noise_is_that_of_uniform_forcing():
     quiet, quieter = (optim.solve(receiver(seed=3, snr_db=snr)) for snr in (60.0, 80.0))
     problem = receiver(seed=3, snr_db=80.0)
-    gains = np.abs(beam_gains(problem, quieter.design.receive_beamformer))
+    gains = np.abs(beam_gains(problem, quieter.design.receive_beamformer))[..., 0]
     forced = np.linalg.norm(quieter.design.receive_beamformer) ** 2  # every device can be inverted
     assert (np.sqrt(problem.power_budget_w) * gains >= problem.target_gains * (1 - 1e-3)).all()
     assert quieter.mse / 1e-8 == pytest.approx(forced, rel=1e-3)
