@@ -1,21 +1,23 @@
-r"""The convex core: least squares with one-sided residuals, by finite Newton, for a whole batch.
+r"""The convex core: a quadratic and one-sided squared residuals, by block pivots, for a whole batch.
 
-.. math:: \min_x\ \|x\|^2 + \sum_k (w_k - r_k x)_+^2
+.. math:: \min_y\ y^T H y + \sum_k (w_k - r_k y)_+^2
 
-the primal of a support vector machine with squared hinge loss. On the active set
-:math:`S = \{k : r_k x < w_k\}` the objective is a ridge regression, solved exactly; the sets are
-finite in number, so exchanging them with a line search ends after finitely many steps [Mangasarian02].
+the primal of a support vector machine with squared hinge loss. On the active set :math:`S = \{k : r_k y <
+w_k\}` the minimiser solves one linear system. All wrong memberships are exchanged at once while that makes
+them fewer, and a few times more; then one at a time, the last first, which cannot cycle
+[Judice94]. That takes about three systems where plain exchanges would cycle.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 
 from optim.linear import solve_ridge
 
-# Full exchanges settle most problems; the rest continues with a line search, which cannot cycle.
-FULL_EXCHANGES = 4
-DAMPED_STEPS = 50
-STEP_SIZES = np.concatenate([np.linspace(1.0, 0.1, 10), 0.1 * 0.5 ** np.arange(1, 7)])
+# Full exchanges that may fail to reduce the number of wrong memberships.
+PATIENCE = 3
+MAX_PIVOTS = 100
 
 
 def minimise_hinge(
@@ -23,65 +25,116 @@ def minimise_hinge(
     targets: Float[np.ndarray, "*batch K"],
     point: Float[np.ndarray, "*batch d"],
 ) -> Float[np.ndarray, "*batch d"]:
-    """The minimiser, searched from the active set of `point`."""
-    system = _RidgeSystem(rows, targets)
-    active = _margins(rows, point) < targets
-    for _ in range(FULL_EXCHANGES):
-        point = system.solve(active)
-        exchanged = _margins(rows, point) < targets
-        moved, active = exchanged != active, exchanged
-        if not moved.any():
-            return point
-    unsettled = moved.any(axis=-1)
-    point[unsettled] = _damped_newton(rows[unsettled], targets[unsettled], point[unsettled])
-    return point
+    """The minimiser for ``H = I``, searched from the active set of `point`."""
+    batch, (num_rows, dimension) = rows.shape[:-2], rows.shape[-2:]
+    flat_rows, flat_targets = rows.reshape(-1, num_rows, dimension), targets.reshape(-1, num_rows)
+    active = products(flat_rows, point.reshape(-1, dimension)) < flat_targets
+    if num_rows <= dimension:
+        system: _System = _DualSystem(flat_rows @ np.swapaxes(flat_rows, -1, -2), flat_rows, flat_targets)
+    else:
+        identity = np.broadcast_to(np.eye(dimension), (len(flat_rows), dimension, dimension))
+        system = _PrimalSystem(identity, flat_rows, flat_targets)
+    return pivot(system, active).reshape(*batch, dimension)
 
 
-class _RidgeSystem:
-    """Minimisers of ``|x|^2 + sum_S (w_k - r_k x)^2`` for many sets S of the same rows.
-
-    In d dimensions ``(I + R_S^T R_S) x = R_S^T w_S``; with fewer rows than that, by the push-through
-    identity, ``x = R_S^T (I + R_S R_S^T)^-1 w_S`` (also the more accurate of the two).
-    """
-
-    def __init__(self, rows: Float[np.ndarray, "*batch K d"], targets: Float[np.ndarray, "*batch K"]) -> None:
-        self._rows, self._targets = rows, targets
-        self._transposed = np.swapaxes(rows, -1, -2)
-        num_rows, dimension = rows.shape[-2:]
-        self._in_rows = num_rows <= dimension
-        self._gram = rows @ self._transposed if self._in_rows else None
-        self._identity = np.eye(num_rows if self._in_rows else dimension)
-
-    def solve(self, active: Bool[np.ndarray, "*batch K"]) -> Float[np.ndarray, "*batch d"]:
-        wanted = np.where(active, self._targets, 0.0)[..., None]
-        if self._gram is not None:
-            masked = self._gram * (active[..., :, None] & active[..., None, :])
-            return (self._transposed @ solve_ridge(self._identity + masked, wanted))[..., 0]
-        gram = self._transposed @ (self._rows * active[..., None])
-        return solve_ridge(self._identity + gram, self._transposed @ wanted)[..., 0]
-
-
-def _damped_newton(
-    rows: Float[np.ndarray, "B K d"], targets: Float[np.ndarray, "B K"], point: Float[np.ndarray, "B d"]
+def minimise_model(
+    curvature: Float[np.ndarray, "B d d"],
+    rows: Float[np.ndarray, "B K d"],
+    targets: Float[np.ndarray, "B K"],
+    active: Bool[np.ndarray, "B K"],
 ) -> Float[np.ndarray, "B d"]:
-    """Finite Newton with a line search: the objective falls until every active set has settled."""
-    system = _RidgeSystem(rows, targets)
-    every = np.arange(len(point))
-    for _ in range(DAMPED_STEPS):
-        active = _margins(rows, point) < targets
-        newton = system.solve(active)
-        if ((_margins(rows, newton) < targets) == active).all():
-            return newton
-        trials = point[:, None] + STEP_SIZES[:, None] * (newton - point)[:, None]  # B T d
-        shortfall = np.maximum(targets[:, None] - trials @ np.swapaxes(rows, -1, -2), 0.0)
-        best = np.argmin((trials**2).sum(axis=-1) + (shortfall**2).sum(axis=-1), axis=-1)
-        point = trials[every, best]
+    """The stationary point for a general ``H``, searched from `active`; the minimiser for a definite one."""
+    return pivot(_PrimalSystem(curvature, rows, targets), active)
+
+
+@dataclass(frozen=True, eq=False)
+class _PrimalSystem:
+    """Stationary points for given active sets: ``(H + R_S^T R_S) y = R_S^T w_S``."""
+
+    curvature: Float[np.ndarray, "B d d"]
+    rows: Float[np.ndarray, "B K d"]
+    targets: Float[np.ndarray, "B K"]
+
+    def solve(self, active: Bool[np.ndarray, "B K"]) -> Float[np.ndarray, "B d"]:
+        columns = np.swapaxes(self.rows, -1, -2)
+        matrix = self.curvature + columns @ (active[..., None] * self.rows)
+        return solve_ridge(matrix, columns @ (active * self.targets)[..., None])[..., 0]
+
+    def kept(self, mask: Bool[np.ndarray, "B"]) -> "_PrimalSystem":
+        return _PrimalSystem(self.curvature[mask], self.rows[mask], self.targets[mask])
+
+
+@dataclass(frozen=True, eq=False)
+class _DualSystem:
+    """The same for ``H = I`` and few rows, smaller, more accurate: ``y = R_S^T (I + R_S R_S^T)^-1 w_S``."""
+
+    gram: Float[np.ndarray, "B K K"]
+    rows: Float[np.ndarray, "B K d"]
+    targets: Float[np.ndarray, "B K"]
+
+    def solve(self, active: Bool[np.ndarray, "B K"]) -> Float[np.ndarray, "B d"]:
+        masked = self.gram * (active[..., :, None] & active[..., None, :])
+        wanted = (active * self.targets)[..., None]
+        dual = solve_ridge(np.eye(self.gram.shape[-1]) + masked, wanted)
+        return (np.swapaxes(self.rows, -1, -2) @ dual)[..., 0]
+
+    def kept(self, mask: Bool[np.ndarray, "B"]) -> "_DualSystem":
+        return _DualSystem(self.gram[mask], self.rows[mask], self.targets[mask])
+
+
+_System = _PrimalSystem | _DualSystem
+
+
+def pivot(system: _System, active: Bool[np.ndarray, "B K"]) -> Float[np.ndarray, "B d"]:
+    """Block principal pivoting from the given active sets; problems that settled drop out."""
+    point = np.empty((len(active), system.rows.shape[-1]))
+    places, rules = np.arange(len(active)), _PivotRule.fresh(len(active))
+    for _ in range(MAX_PIVOTS):
+        found = system.solve(active)
+        point[places] = found
+        wrong = (products(system.rows, found) < system.targets) != active
+        unsettled = wrong.any(axis=-1)
+        remaining = int(unsettled.sum())
+        if not remaining:
+            break
+        # Dropping problems copies the others: only when it halves the work.
+        if 2 * remaining <= len(unsettled):
+            places, system, rules = places[unsettled], system.kept(unsettled), rules.kept(unsettled)
+            active, wrong = active[unsettled], wrong[unsettled]
+        active = active ^ rules.exchanges(wrong)
     return point
 
 
-def _margins(
+@dataclass(eq=False)
+class _PivotRule:
+    """Which memberships each problem exchanges next."""
+
+    fewest: Int[np.ndarray, "B"]
+    patience: Int[np.ndarray, "B"]
+
+    @classmethod
+    def fresh(cls, count: int) -> "_PivotRule":
+        return cls(np.full(count, np.iinfo(np.int64).max), np.full(count, PATIENCE))
+
+    def kept(self, mask: Bool[np.ndarray, "B"]) -> "_PivotRule":
+        return _PivotRule(self.fewest[mask], self.patience[mask])
+
+    def exchanges(self, wrong: Bool[np.ndarray, "B K"]) -> Bool[np.ndarray, "B K"]:
+        count = wrong.sum(axis=-1)
+        fewer = count < self.fewest
+        everything = fewer | (self.patience > 0)
+        self.patience = np.where(fewer, PATIENCE, self.patience - 1)
+        self.fewest = np.minimum(self.fewest, count)
+        if everything.all():
+            return wrong
+        last = np.cumsum(wrong, axis=-1) == count[:, None]
+        return wrong & (everything[:, None] | last)
+
+
+def products(
     rows: Float[np.ndarray, "*batch K d"], point: Float[np.ndarray, "*batch d"]
 ) -> Float[np.ndarray, "*batch K"]:
+    """``r_k y``."""
     return (rows @ point[..., None])[..., 0]
 
 

@@ -69,6 +69,11 @@ def solve(
         raise ValueError("channel has no rows: there is nothing to solve without devices")
     if isinstance(problem, CombinedProblem):
         return solver.solve_combined(problem)
+    if problem.device_antennas > 1 and not solver.takes_device_antennas:
+        raise ValueError(
+            f"device_antennas = {problem.device_antennas}: {type(solver).__name__} designs for "
+            "one antenna per device; use method 'auto' or 'sqp'"
+        )
     return solver.solve_receiver(problem)
 
 
@@ -116,7 +121,7 @@ def _receiver_bound(problem: AirCompProblem, multipliers: Any) -> Float[np.ndarr
         given = checks.real_array("multipliers", multipliers)
         checks.non_negative("multipliers", given, "a bound needs multipliers of 0 or more")
         shape = problem.target_gains.shape
-        candidates = checks.broadcast("multipliers", given, shape).reshape(1, -1, shape[-1])
+        candidates = normal.arranged(checks.broadcast("multipliers", given, shape).reshape(1, -1, shape[-1]))
     value = certificate.dual_value(normal, candidates).max(axis=0).reshape(problem.batch_shape)
     return value if problem.batch_shape else float(value)
 

@@ -18,6 +18,16 @@ def arriving(
     return (rows @ point[..., None])[..., 0]
 
 
+def magnitudes(
+    signals: Complex[np.ndarray, "*batch KT"], device_antennas: int
+) -> Float[np.ndarray, "*batch K"]:
+    """``|z_k|``, over the antennas of each device."""
+    if device_antennas == 1:
+        return np.abs(signals)
+    squares = signals.real**2 + signals.imag**2
+    return np.sqrt(squares.reshape(*signals.shape[:-1], -1, device_antennas).sum(axis=-1))
+
+
 def reduced_error(
     rows: Complex[np.ndarray, "*batch K n"],
     targets: Float[np.ndarray, "*batch K"],

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Complex, Float, Shaped
 
 from optim.homotopy import softest_factors
+from optim.normal_form import adjoint
 from optim.phase_step import back_rotations, phase_step, reduced_error
 from optim.threshold import best_scale, scaled_along
 
@@ -32,6 +33,18 @@ def starting_points(
     samples = (modes @ (coefficients * np.sqrt(spread))[..., None])[..., 0]  # S-1 *batch n
     directions = np.concatenate([modes[None, ..., :, -1], samples])
     return scaled_along(repeated(rows, num_starts), repeated(targets, num_starts), directions)
+
+
+def drawn_starts(
+    covariance: Complex[np.ndarray, "B n n"], num_starts: int, rng: np.random.Generator
+) -> Complex[np.ndarray, "S B n"]:
+    """The principal eigenvector of each covariance, and samples by its Hermitian root."""
+    spread, modes = np.linalg.eigh(covariance)
+    dimension = covariance.shape[-1]
+    shape = (num_starts - 1, 1, dimension, 1)
+    noise = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    samples = modes @ (np.sqrt(np.maximum(spread, 0.0))[..., None] * (adjoint(modes) @ noise))
+    return np.concatenate([modes[None, ..., -1], samples[..., 0]])
 
 
 def screened_starts(

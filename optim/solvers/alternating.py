@@ -44,7 +44,7 @@ class AlternatingMMSE(AbstractTransceiverSolver):
             rows, targets, starts.reshape(len(rows), -1), alternating_step, self.options
         )
         best, endings = best_of(points, histories, len(form.rows), self.options)
-        return assemble_beams(problem, form, best, rescaled(endings, form.target_norm))
+        return assemble_beams(problem, form, best, rescaled(endings, form))
 
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
         form = normalise(problem)

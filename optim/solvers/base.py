@@ -2,6 +2,8 @@
 
 import abc
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -15,9 +17,16 @@ from optim.normal_form import NormalForm
 from optim.problem import AirCompProblem
 from optim.solution import History, Solution, Status
 
+# A relative gap at rounding level proves a global optimum.
+PROVED_GAP = 1e-6
+PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT)
+
 
 class AbstractTransceiverSolver(abc.ABC):
     """Turns a problem of either kind into a solution."""
+
+    # Whether `device_antennas` may be above 1.
+    takes_device_antennas: ClassVar[bool] = False
 
     @abc.abstractmethod
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
@@ -37,23 +46,18 @@ def assemble(
 ) -> Solution:
     """The solution of a flat design, in the problem's batch shape, with the best certificate at hand.
 
-    `multipliers` join the closed-form sets and the ones that the beamformer itself implies.
+    `multipliers` (without any, the closed-form sets) join the ones that the beamformer itself implies.
     """
-    candidates = [closed_form_multipliers(form)]
-    candidates.append(stationary_multipliers(form, form.project(design.receive_beamformer))[None])
-    if multipliers is not None:
-        candidates.append(multipliers)
-    bound = dual_value(form, np.concatenate(candidates)).max(axis=0)
+    implied = stationary_multipliers(form, form.project(design.receive_beamformer))[None]
+    others = closed_form_multipliers(form) if multipliers is None else multipliers
+    bound = dual_value(form, np.concatenate([implied, others])).max(axis=0)
     batch = problem.batch_shape
     design = TransceiverDesign(
         design.transmit_scalars.reshape(*batch, *design.transmit_scalars.shape[1:]),
         design.receive_beamformer.reshape(*batch, -1),
         problem.device_antennas,
     )
-    endings = [
-        (Status.SILENT, h) if silent else (s, h) for silent, (s, h) in zip(form.silent, endings, strict=True)
-    ]
-    return Solution(
+    solution = Solution(
         design=design,
         misalignment=_shaped(mse.misalignment(problem, design), batch),
         csi_term=_shaped(mse.csi_error(problem, design), batch),
@@ -64,6 +68,18 @@ def assemble(
         status=tuple(status for status, _ in endings) if batch else endings[0][0],
         history=tuple(history for _, history in endings) if batch else endings[0][1],
     )
+    return _judged(form, solution)
+
+
+def _judged(form: NormalForm, solution: Solution) -> Solution:
+    """The solution with what the certificate proves and what silence leaves said in its status."""
+    statuses = solution.status if isinstance(solution.status, tuple) else (solution.status,)
+    proved = np.ravel(solution.gap) <= PROVED_GAP
+    judged = [
+        Status.SILENT if silent else (Status.PROVED_OPTIMAL if sure and status in PROVABLE else status)
+        for status, sure, silent in zip(statuses, proved.tolist(), form.silent.tolist(), strict=True)
+    ]
+    return replace(solution, status=tuple(judged) if isinstance(solution.status, tuple) else judged[0])
 
 
 def assemble_beams(

@@ -54,7 +54,7 @@ class FullPower(AbstractTransceiverSolver):
         flat = problem.flattened()
         beamformer = form.invert(points[best, every])
         phases = back_rotations(mse.beam_gains(flat, beamformer)[..., 0])
-        return TransceiverDesign(np.sqrt(flat.power_budget_w) * phases * wanted[0], beamformer)
+        return TransceiverDesign(np.sqrt(flat.power_budget_w) * phases * (flat.target_gains > 0), beamformer)
 
 
 @final
@@ -82,7 +82,7 @@ class ChannelInversion(AbstractTransceiverSolver):
         norms = np.linalg.norm(directions, axis=-1, keepdims=True)
         units = directions / np.where(norms > 0, norms, 1.0)
         size = np.abs(arriving(form.rows, units))
-        needed = form.reachable & (form.targets > 0) & (size > 0)
+        needed = (form.targets > 0) & (size > 0)
         scales = np.where(needed, form.targets / np.where(needed, size, 1.0), 0.0).max(axis=-1)
         missed = (np.where(size > 0, 0.0, form.targets) ** 2).sum(axis=-1)
         best = np.argmin(scales**2 + missed, axis=0)

@@ -8,6 +8,7 @@ from optim.solvers.alternating import AlternatingMMSE
 from optim.solvers.base import AbstractTransceiverSolver
 from optim.solvers.baselines import ChannelInversion, FullPower
 from optim.solvers.phase_mm import PhaseMajoriseMinimise
+from optim.solvers.sequential_quadratic import SequentialQuadratic
 from optim.solvers.single_antenna import Automatic, ThresholdRule
 
 
@@ -27,6 +28,7 @@ def _semidefinite(options: SolverOptions) -> AbstractTransceiverSolver:
 SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "auto": Automatic,
     "threshold": lambda _: ThresholdRule(),
+    "sqp": SequentialQuadratic,
     "phase-mm": PhaseMajoriseMinimise,
     "alternating": AlternatingMMSE,
     "sca": _successive_convex,

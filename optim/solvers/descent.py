@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Complex, Float
 
+from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import reduced_error
 from optim.solution import History, Status
@@ -56,13 +57,12 @@ def best_of(
     return points[chosen], [(_ending(histories[i], options), histories[i]) for i in chosen]
 
 
-def rescaled(
-    endings: list[tuple[Status, History]], target_norm: Float[np.ndarray, "B"]
-) -> list[tuple[Status, History]]:
+def rescaled(endings: list[tuple[Status, History]], form: NormalForm) -> list[tuple[Status, History]]:
     """Histories in the problem's own units."""
-    squares = [float(norm) ** 2 for norm in target_norm]
+    units = zip(form.scale.tolist(), form.lost.tolist(), strict=True)
     return [
-        (status, tuple(e * s for e in history)) for (status, history), s in zip(endings, squares, strict=True)
+        (status, tuple(error * scale + lost for error in history))
+        for (status, history), (scale, lost) in zip(endings, units, strict=True)
     ]
 
 

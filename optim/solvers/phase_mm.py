@@ -45,7 +45,7 @@ class PhaseMajoriseMinimise(AbstractTransceiverSolver):
         arrived = tracked(rows, targets, starts.reshape(len(rows), -1))
         points, histories = descend(rows, targets, arrived, accelerated_step, self.options)
         best, endings = best_of(points, histories, len(form.rows), self.options)
-        return assemble_beams(problem, form, best, rescaled(endings, form.target_norm))
+        return assemble_beams(problem, form, best, rescaled(endings, form))
 
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
         return joint.descend(problem, self.options)

@@ -61,7 +61,7 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         starts = np.repeat(
             form.project(scout.design.receive_beamformer)[None], self.options.starts + 1, axis=0
         )
-        values = np.asarray(scout.mse) / np.where(form.silent, 1.0, form.target_norm**2)
+        values = reduced_error(form.rows, form.targets, starts[0])
         lifted = [_relax_receiver(form, index, float(value)) for index, value in enumerate(values)]
         for index, part in enumerate(lifted):
             for covariance in part.covariances.values():
@@ -75,7 +75,7 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         best, endings = best_of(points, histories, len(form.rows), self.options)
         endings = [(_status(part.verdict, s), h) for part, (s, h) in zip(lifted, endings, strict=True)]
         multipliers = np.stack([part.multipliers[0] for part in lifted])[None]
-        return assemble_beams(problem, form, best, rescaled(endings, form.target_norm), multipliers)
+        return assemble_beams(problem, form, best, rescaled(endings, form), multipliers)
 
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
         form = normalise(problem)

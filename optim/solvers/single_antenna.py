@@ -13,7 +13,7 @@ from optim.phase_step import reduced_error
 from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
-from optim.solvers.phase_mm import PhaseMajoriseMinimise
+from optim.solvers.sequential_quadratic import SequentialQuadratic
 from optim.threshold import scaled_along
 
 
@@ -26,11 +26,11 @@ class ThresholdRule(AbstractTransceiverSolver):
         if problem.num_antennas > 1:
             raise ValueError(
                 f"channel has {problem.num_antennas} antennas, but method 'threshold' is exact for one only: "
-                "use 'auto' or 'phase-mm'"
+                "use 'auto' or 'sqp'"
             )
         form = normal_form.apply(problem)
         points = scaled_along(form.rows, form.targets, np.ones_like(form.rows[:, 0]))
-        errors = reduced_error(form.rows, form.targets, points) * form.target_norm**2
+        errors = form.objective(reduced_error(form.rows, form.targets, points))
         return assemble_beams(problem, form, points, [(Status.CLOSED_FORM, (float(e),)) for e in errors])
 
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
@@ -43,14 +43,15 @@ class ThresholdRule(AbstractTransceiverSolver):
 @final
 @dataclass(frozen=True)
 class Automatic(AbstractTransceiverSolver):
-    """The exact rule where it applies, phase majorise-minimise everywhere else."""
+    """The exact rule where it applies, sequential quadratic programming everywhere else."""
 
+    takes_device_antennas = True
     options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
-        if problem.num_antennas == 1:
+        if problem.num_antennas == problem.device_antennas == 1:
             return ThresholdRule().solve_receiver(problem)
-        return PhaseMajoriseMinimise(self.options).solve_receiver(problem)
+        return SequentialQuadratic(self.options).solve_receiver(problem)
 
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
-        return PhaseMajoriseMinimise(self.options).solve_combined(problem)
+        return SequentialQuadratic(self.options).solve_combined(problem)

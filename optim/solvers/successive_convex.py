@@ -46,7 +46,7 @@ class SuccessiveConvexApproximation(AbstractTransceiverSolver):
         starts = screened_starts(form.rows, form.targets, self.options.starts, self.options.generator())[0]
         runs = [_descend_receiver(form, index, starts[index], self.options) for index in range(len(starts))]
         points = np.stack([point for point, _, _ in runs])
-        endings = rescaled([(status, history) for _, status, history in runs], form.target_norm)
+        endings = rescaled([(status, history) for _, status, history in runs], form)
         return assemble_beams(problem, form, points, endings)
 
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:

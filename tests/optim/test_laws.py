@@ -10,7 +10,7 @@ from tests.optim.instances import combined, receiver
 
 METHODS = [method for method in optim.METHODS if method != "threshold"]
 FAST = [method for method in METHODS if method not in ("sca", "sdr")]
-DESCENTS = ["auto", "phase-mm", "alternating", "sca", "sdr"]
+DESCENTS = ["auto", "sqp", "phase-mm", "alternating", "sca", "sdr"]
 
 
 def rotation(seed, antennas):

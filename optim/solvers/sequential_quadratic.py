@@ -1,0 +1,112 @@
+"""Bound, starts drawn from it, sequential quadratic programming: the default for several antennas."""
+
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+from jaxtyping import Complex, Float, Int
+
+from optim import normal_form, sqp
+from optim.combined import joint
+from optim.combined.problem import CombinedProblem
+from optim.combined.solution import CombinedSolution
+from optim.interior_point import tight_multipliers
+from optim.normal_form import NormalForm
+from optim.options import SolverOptions
+from optim.problem import AirCompProblem
+from optim.solution import History, Solution, Status
+from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
+from optim.starts import drawn_starts, repeated, starting_points
+from optim.threshold import scaled_along
+
+# Amplitude ratio to the noise beyond which the design no longer changes (relative change 1e-10): stronger
+# problems are designed at this one, where the numbers keep their digits.
+STRONGEST = 1e5
+# Entries of the rows of all starts in a chunk.
+CHUNK_ENTRIES = 400_000
+
+
+@final
+@dataclass(frozen=True)
+class SequentialQuadratic(AbstractTransceiverSolver):
+    """Starts from the solution of the lifted problem, descents with the exact curvature, a tight bound.
+
+    The first start is the principal eigenvector of the relaxation's X, the others are samples of it. With one
+    start the design is usually optimal for few devices; 32 starts found every optimum that could be proved.
+    """
+
+    takes_device_antennas = True
+    options: SolverOptions = field(default_factory=SolverOptions)
+
+    def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        form = normal_form.apply(problem)
+        soft = tempered(form)
+        multipliers, starts = bound_and_starts(soft, form.targets, self.options)
+        points, endings = _descend_all(form, soft, starts, self.options)
+        # At full strength the best scale changes only for tempered problems.
+        points = scaled_along(form.rows, form.targets, points, form.device_antennas)
+        return assemble_beams(problem, form, points, endings, multipliers)
+
+    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+        return joint.descend(problem, self.options)
+
+
+def tempered(form: NormalForm) -> Complex[np.ndarray, "B KT n"]:
+    """The rows, weakened where even the weakest device drowns all noise."""
+    strength = np.sqrt((np.abs(form.rows) ** 2).reshape(*form.targets.shape, -1).sum(axis=-1))
+    weakest = np.where(form.targets > 0, strength, np.inf).min(axis=-1, initial=np.inf)
+    factor = np.where(np.isfinite(weakest), STRONGEST / np.maximum(weakest, STRONGEST), 1.0)
+    return form.rows * factor[:, None, None]
+
+
+def bound_and_starts(
+    rows: Complex[np.ndarray, "B KT n"], targets: Float[np.ndarray, "B K"], options: SolverOptions
+) -> tuple[Float[np.ndarray, "1 B K"] | None, Complex[np.ndarray, "S B n"]]:
+    """Multipliers of the tight bound and starts from its X; without a bound, starts from the channels."""
+    rng = options.generator()
+    if np.isfinite(options.bound_tolerance):
+        multipliers, lift = tight_multipliers(rows, targets, options.bound_tolerance)
+        return multipliers[None], drawn_starts(lift, options.starts, rng)
+    return None, starting_points(rows, targets, options.starts, rng)
+
+
+def _descend_all(
+    form: NormalForm,
+    rows: Complex[np.ndarray, "B KT n"],
+    starts: Complex[np.ndarray, "S B n"],
+    options: SolverOptions,
+) -> tuple[Complex[np.ndarray, "B n"], list[tuple[Status, History]]]:
+    """The best descent of each problem, and how it ended; as many problems at a time as fit a chunk."""
+    points, endings = np.empty(starts.shape[1:], dtype=np.complex128), []
+    chunk = max(1, CHUNK_ENTRIES // max(len(starts) * int(np.prod(rows.shape[1:])), 1))
+    for begin in range(0, len(rows), chunk):
+        part = slice(begin, begin + chunk)
+        many_rows, many_targets = repeated(rows[part], len(starts)), repeated(form.targets[part], len(starts))
+        begun = scaled_along(many_rows, many_targets, starts[:, part], form.device_antennas)
+        flat_rows = many_rows.reshape(-1, *rows.shape[1:])
+        flat_targets = many_targets.reshape(-1, form.targets.shape[-1])
+        descent = sqp.descend(flat_rows, flat_targets, begun.reshape(len(flat_rows), -1), options)
+        errors = descent.errors.reshape(len(starts), -1)
+        best = np.argmin(errors, axis=0) * errors.shape[1] + np.arange(errors.shape[1])
+        points[part] = descent.points[best]
+        endings += _endings(descent, best, form.scale[part], form.lost[part])
+    return points, endings
+
+
+def _endings(
+    descent: sqp.Descent,
+    best: Int[np.ndarray, "B"],
+    scale: Float[np.ndarray, "B"],
+    lost: Float[np.ndarray, "B"],
+) -> list[tuple[Status, History]]:
+    """Status and history of the chosen descents, in the problem's units."""
+    chosen = descent.history[:, best]
+    lengths = 1 + (chosen > chosen[-1]).sum(axis=0)  # errors before the last fall, and the last
+    histories = (chosen * scale + lost).T.tolist()
+    statuses = [
+        Status.CONVERGED if rest else Status.ITERATION_LIMIT for rest in descent.settled[best].tolist()
+    ]
+    return [
+        (status, tuple(history[:length]))
+        for status, history, length in zip(statuses, histories, lengths.tolist(), strict=True)
+    ]
