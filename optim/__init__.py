@@ -4,6 +4,7 @@ from optim.combined.mse import correlated_stream_mse, pi
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.csi import ErrorCovariance
+from optim.csi_report import CsiReport, csi_report
 from optim.design import CombinedDesign, TransceiverDesign
 from optim.evaluation import CombinedEvaluation, Evaluation
 from optim.interface import evaluate, lower_bound, solve
@@ -35,12 +36,14 @@ __all__ = [
     "VerificationError",
     # any design on any problem
     "CombinedEvaluation",
+    "CsiReport",
     "Evaluation",
     "aggregation_mse",
     "best_receive_beamformer",
     "best_transmit_scalars",
     "correlated_mse",
     "correlated_stream_mse",
+    "csi_report",
     "evaluate",
     "pi",
     # units

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Complex, Float, Shaped
+from jaxtyping import Complex, Float, Inexact, Shaped
 
 
 def real_array(field: str, values: Any) -> Float[np.ndarray, "..."]:
@@ -39,8 +39,8 @@ def positive(field: str, array: Float[np.ndarray, "..."], way_out: str) -> None:
 
 
 def broadcast(
-    field: str, array: Float[np.ndarray, "..."], shape: tuple[int, ...]
-) -> Float[np.ndarray, "..."]:
+    field: str, array: Inexact[np.ndarray, "..."], shape: tuple[int, ...]
+) -> Inexact[np.ndarray, "..."]:
     """The array repeated to `shape`, read-only, or a `ValueError` naming both shapes."""
     try:
         repeated = np.array(np.broadcast_to(array, shape))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Complex, Float, Inexact
+from jaxtyping import Complex, Float, Inexact, Int
 
 from optim import checks
 
@@ -58,8 +58,8 @@ class ErrorCovariance:
             shape = shape.reshape(-1, *shape.shape[-3:])
         return _unchecked(self.scale.reshape(-1, num_devices), shape)
 
-    def instance(self, index: int) -> "ErrorCovariance":
-        """Problem number `index` of a flattened batch."""
+    def instance(self, index: int | Int[np.ndarray, "_"]) -> "ErrorCovariance":
+        """Problem number `index` of a flattened batch, or several of them."""
         shape = self.shape
         return _unchecked(self.scale[index], shape if shape is None or shape.ndim == 2 else shape[index])
 
@@ -77,6 +77,13 @@ class ErrorCovariance:
             m = beamformer[..., None, :]
             size = (m.conj() * (self.shape @ m[..., None])[..., 0]).sum(axis=-1).real
         return self.scale * np.maximum(size, 0.0)
+
+    def applied(self, vector: Complex[np.ndarray, "*batch N"]) -> Complex[np.ndarray, "*batch K N"]:
+        """``Sigma_k m`` of every device."""
+        if self.shape is None or self.shape.ndim == 2:
+            shaped = vector if self.shape is None else vector @ self.shape.T
+            return np.asarray(self.scale[..., None] * shaped[..., None, :])
+        return np.asarray(self.scale[..., None] * (self.shape @ vector[..., None, :, None])[..., 0])
 
     def total(self, weights: Float[np.ndarray, "*batch K"], num_antennas: int) -> Inexact[np.ndarray, "..."]:
         """``sum_k weights_k Sigma_k``, one matrix per problem."""

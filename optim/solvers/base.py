@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 
 from optim import mse
 from optim.certificate import closed_form_multipliers, dual_value, stationary_multipliers
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.design import TransceiverDesign
+from optim.evaluation import evaluate_receiver
 from optim.normal_form import NormalForm
 from optim.problem import AirCompProblem
 from optim.solution import History, Solution, Status
@@ -46,11 +47,29 @@ def assemble(
 ) -> Solution:
     """The solution of a flat design, in the problem's batch shape, with the best certificate at hand.
 
-    `multipliers` (without any, the closed-form sets) join the ones that the beamformer itself implies.
+    `multipliers` (without any, the closed-form sets) join the ones that the beamformer itself implies. All
+    of them are of a known channel: imperfect knowledge only adds to the error, so their bound holds for it,
+    too, and the history, which does not know of it either, is replaced by where it led.
     """
     implied = stationary_multipliers(form, form.project(design.receive_beamformer))[None]
     others = closed_form_multipliers(form) if multipliers is None else multipliers
     bound = dual_value(form, np.concatenate([implied, others])).max(axis=0)
+    if problem.error_covariance is not None:
+        flat = problem.flattened()
+        parts = evaluate_receiver(flat, design)
+        reached = flat.misalignment_weight * parts.misalignment + parts.csi_term + parts.noise_term
+        endings = [(s, (float(r),)) for (s, _), r in zip(endings, reached, strict=True)]
+    return packed(problem, design, endings, bound, form.silent)
+
+
+def packed(
+    problem: AirCompProblem,
+    design: TransceiverDesign,
+    endings: Sequence[tuple[Status, History]],
+    bound: Float[np.ndarray, "B"],
+    silent: Bool[np.ndarray, "B"],
+) -> Solution:
+    """The solution of a flat design with a certified bound, in the problem's batch shape."""
     batch = problem.batch_shape
     design = TransceiverDesign(
         design.transmit_scalars.reshape(*batch, *design.transmit_scalars.shape[1:]),
@@ -68,16 +87,16 @@ def assemble(
         status=tuple(status for status, _ in endings) if batch else endings[0][0],
         history=tuple(history for _, history in endings) if batch else endings[0][1],
     )
-    return _judged(form, solution)
+    return _judged(silent, solution)
 
 
-def _judged(form: NormalForm, solution: Solution) -> Solution:
+def _judged(silences: Bool[np.ndarray, "B"], solution: Solution) -> Solution:
     """The solution with what the certificate proves and what silence leaves said in its status."""
     statuses = solution.status if isinstance(solution.status, tuple) else (solution.status,)
     proved = np.ravel(solution.gap) <= PROVED_GAP
     judged = [
         Status.SILENT if silent else (Status.PROVED_OPTIMAL if sure and status in PROVABLE else status)
-        for status, sure, silent in zip(statuses, proved.tolist(), form.silent.tolist(), strict=True)
+        for status, sure, silent in zip(statuses, proved.tolist(), silences.tolist(), strict=True)
     ]
     return replace(solution, status=tuple(judged) if isinstance(solution.status, tuple) else judged[0])
 

@@ -8,6 +8,7 @@ from optim.solvers.alternating import AlternatingMMSE
 from optim.solvers.base import AbstractTransceiverSolver
 from optim.solvers.baselines import ChannelInversion, FullPower
 from optim.solvers.phase_mm import PhaseMajoriseMinimise
+from optim.solvers.robust import RobustDesign
 from optim.solvers.sequential_quadratic import SequentialQuadratic
 from optim.solvers.single_antenna import Automatic, ThresholdRule
 
@@ -30,6 +31,7 @@ SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "threshold": lambda _: ThresholdRule(),
     "sqp": SequentialQuadratic,
     "phase-mm": PhaseMajoriseMinimise,
+    "robust": RobustDesign,
     "alternating": AlternatingMMSE,
     "sca": _successive_convex,
     "sdr": _semidefinite,

@@ -13,6 +13,7 @@ from optim.phase_step import reduced_error
 from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
+from optim.solvers.robust import RobustDesign
 from optim.solvers.sequential_quadratic import SequentialQuadratic
 from optim.threshold import scaled_along
 
@@ -43,12 +44,14 @@ class ThresholdRule(AbstractTransceiverSolver):
 @final
 @dataclass(frozen=True)
 class Automatic(AbstractTransceiverSolver):
-    """The exact rule where it applies, sequential quadratic programming everywhere else."""
+    """Robust if the channel is an estimate, exact with one antenna, else sequential quadratic programming."""
 
     takes_device_antennas = True
     options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        if problem.error_covariance is not None:
+            return RobustDesign(self.options).solve_receiver(problem)
         if problem.num_antennas == problem.device_antennas == 1:
             return ThresholdRule().solve_receiver(problem)
         return SequentialQuadratic(self.options).solve_receiver(problem)
