@@ -1,6 +1,6 @@
 """What imperfect channel knowledge costs: believed, expected and realised errors, reported apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -69,13 +69,16 @@ def csi_report(problem: AirCompProblem, channel: Any = None, **effort: Unpack[Ef
     options = options_of(effort)
     nominal, robust = nominal_design(problem, options), RobustDesign(options).solve_receiver(problem)
     believed = evaluate_receiver(problem.replaced(error_covariance=None), nominal).mse
-    expected = (evaluate_receiver(problem, nominal).mse, robust.mse)
+    report = CsiReport(nominal, robust, believed, evaluate_receiver(problem, nominal).mse, robust.mse)
     if channel is None:
-        return CsiReport(nominal, robust, believed, *expected)
+        return report
     truth = _with_true_channel(problem, channel)
-    realised = (evaluate_receiver(truth, design).mse for design in (nominal, robust.design))
-    informed = evaluate_receiver(truth, nominal_design(truth, options)).mse
-    return CsiReport(nominal, robust, believed, *expected, *realised, informed)
+    return replace(
+        report,
+        nominal_realised=evaluate_receiver(truth, nominal).mse,
+        robust_realised=evaluate_receiver(truth, robust.design).mse,
+        informed_error=evaluate_receiver(truth, nominal_design(truth, options)).mse,
+    )
 
 
 def _with_true_channel(problem: AirCompProblem, channel: Any) -> AirCompProblem:

@@ -132,17 +132,27 @@ def _interval_bounds(
     invert their channels, its value then stays the same.
     """
     device, mu = _feasible(dual, device, mu)
-    best = np.full((len(grid), grid.shape[-1] - 1), -np.inf)
-    here = _value_at(dual, device, mu, grid[:, :1])
-    for index in range(best.shape[-1]):  # one interval at a time: the table is large otherwise
-        low, high = grid[:, index, None], grid[:, index + 1, None]
-        there = _value_at(dual, device, mu, high)
-        ratio = np.minimum(1.0, levels / np.where(low > 0, low, np.inf))
-        ratio = np.where(low > 0, ratio, 1.0)
-        ends = [_value_at(dual, device * ratio[..., None], mu * ratio, end) for end in (low, high)]
-        values = np.maximum(np.minimum(here, there), np.minimum(*ends))
-        best[:, index], here = values.max(axis=-1), there
-    return best
+    num_intervals = grid.shape[-1] - 1
+    some = max(1, CHUNK_ENTRIES // max(device.size, 1))
+    parts = [grid[:, begin : begin + some + 1] for begin in range(0, num_intervals, some)]
+    return np.concatenate([_best_between(dual, device, mu, levels, part) for part in parts], axis=-1)
+
+
+def _best_between(
+    dual: LevelDual,
+    device: Float[np.ndarray, "B C K"],
+    mu: Float[np.ndarray, "B C"],
+    levels: Float[np.ndarray, "B C"],
+    grid: Float[np.ndarray, "B G"],
+) -> Float[np.ndarray, "B G-1"]:
+    ends = _values_at(dual, device[:, None], mu[:, None], grid)  # B G C
+    low, high = grid[:, :-1], grid[:, 1:]
+    above = low[..., None] > levels[:, None]
+    ratio = np.where(above, levels[:, None] / np.where(above, low[..., None], 1.0), 1.0)
+    scaled, scaled_mu = device[:, None] * ratio[..., None], mu[:, None] * ratio
+    both = [_values_at(dual, scaled, scaled_mu, end) for end in (low, high)]
+    values = np.maximum(np.minimum(ends[:, :-1], ends[:, 1:]), np.minimum(*both))
+    return np.asarray(values.max(axis=-1))
 
 
 def _feasible(
@@ -157,16 +167,18 @@ def _feasible(
     return device / radius[..., None], mu / radius
 
 
-def _value_at(
+def _values_at(
     dual: LevelDual,
-    device: Float[np.ndarray, "B C K"],
-    mu: Float[np.ndarray, "B C"],
-    level: Float[np.ndarray, "B 1"],
-) -> Float[np.ndarray, "B C"]:
-    """The dual value at a level, less its rounding; an unheard device adds its squared target."""
-    value = conjugate(device, dual.targets[:, None], (dual.spread * level)[:, None])
-    summed = np.where(dual.wanted[:, None], value, dual.targets[:, None] ** 2).sum(axis=-1)
-    return summed + mu * level - ROUNDING_MARGIN * (summed + np.abs(mu * level))
+    device: Float[np.ndarray, "B #G C K"],
+    mu: Float[np.ndarray, "B #G C"],
+    level: Float[np.ndarray, "B G"],
+) -> Float[np.ndarray, "B G C"]:
+    """Dual values at levels, less their rounding; an unheard device adds its squared target."""
+    targets, wanted = dual.targets[:, None, None], dual.wanted[:, None, None]
+    value = conjugate(device, targets, dual.spread[:, None, None] * level[..., None, None])
+    summed = np.where(wanted, value, targets**2).sum(axis=-1)
+    product = mu * level[..., None]
+    return summed + product - ROUNDING_MARGIN * (summed + np.abs(product))
 
 
 def _quadratic(

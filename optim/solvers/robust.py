@@ -22,6 +22,7 @@ from optim.solvers.base import AbstractTransceiverSolver, packed
 from optim.solvers.descent import best_of
 from optim.solvers.sequential_quadratic import SequentialQuadratic, bound_and_starts, tempered
 
+Endings = list[tuple[Status, History]]
 # Entries of the rows of all starts in a chunk.
 CHUNK_ENTRIES = 1_000_000
 
@@ -49,7 +50,7 @@ class RobustDesign(AbstractTransceiverSolver):
         certificate, samples = _certificate(problem, form, self.options)
         if form.rows.shape[-1] == 1:
             points = scaled_along(form, np.ones_like(form.rows[:, 0, 0]))
-            endings = [(Status.CLOSED_FORM, (float(error),)) for error in reduced_error(form, points)]
+            endings: Endings = [(Status.CLOSED_FORM, (float(e),)) for e in reduced_error(form, points)]
         else:
             starts = _guesses(problem, form, self.options) + samples
             points, endings = _best_descent(form, starts[: self.options.starts], self.options)
@@ -90,7 +91,7 @@ def _with_uncertainty_as_noise(problem: AirCompProblem) -> AirCompProblem:
 
 def _best_descent(
     form: RobustForm, starts: list[Complex[np.ndarray, "B n"]], options: SolverOptions
-) -> tuple[Complex[np.ndarray, "B n"], list[tuple[Status, History]]]:
+) -> tuple[Complex[np.ndarray, "B n"], Endings]:
     """The best of the descents from all starts, as many problems side by side as fit a chunk."""
     points, endings = np.empty_like(starts[0]), []
     chunk = max(1, CHUNK_ENTRIES // (len(starts) * int(np.prod(form.rows.shape[1:]))))
@@ -154,7 +155,7 @@ def _bound(
     return bound
 
 
-def _in_units(form: RobustForm, endings: list[tuple[Status, History]]) -> list[tuple[Status, History]]:
+def _in_units(form: RobustForm, endings: Endings) -> Endings:
     """Histories in the problem's own units."""
     return [
         (status, tuple(error * scale for error in history))
