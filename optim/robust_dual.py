@@ -13,7 +13,6 @@ so that every design at level :math:`\tau` has
 
 .. math:: f(x) \ge \sum_k \psi_k(\lambda_k, s_k \tau) + \mu \tau \quad\text{for all}\quad
           \lambda \ge 0,\ \mu \in \mathbb R,\ \sum_k \lambda_k A_k^H A_k + \mu R \preceq I
-
 """
 
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ def barrier_multipliers(
     value = _value(dual, device, mu, level)
     softness = value / count
     for _ in range(NEWTON_STEPS):
-        step, step_mu, decrement, reach = _newton_step(dual, wanted, device, mu, level, softness)
+        step, step_mu, decrement, reach = _newton_step(dual, device, mu, level, softness)
         length = np.minimum(1.0, TO_THE_EDGE * reach)
         device = np.where(wanted, device + length[:, None] * step, 0.0)
         mu = mu + length * step_mu
@@ -127,49 +126,76 @@ def weighted_gram(
     return np.swapaxes(stacked.conj(), -1, -2) @ stacked
 
 
+@dataclass(frozen=True, eq=False)
+class _Geometry:
+    """A point seen through its slack W: rows ``sqrt(lambda_k) A_k W^-1/2`` and ``W^-1/2 R W^-1/2``."""
+
+    rows: Complex[np.ndarray, "B K T n"]
+    metric: Complex[np.ndarray, "B n n"]
+
+    @property
+    def stacked(self) -> Complex[np.ndarray, "B KT n"]:
+        return self.rows.reshape(len(self.rows), -1, self.rows.shape[-1])
+
+
+def _geometry(dual: LevelDual, device: Float[np.ndarray, "B K"], mu: Float[np.ndarray, "B"]) -> _Geometry:
+    size = dual.rows.shape[-1]
+    gram = weighted_gram(dual.rows, device)
+    spectrum, modes = np.linalg.eigh(np.eye(size) - gram - mu[:, None, None] * dual.metric)
+    # Slack below the rounding of its terms is not known to be positive.
+    rounding = np.finfo(np.float64).eps * (size + np.trace(gram, axis1=-2, axis2=-1).real + size * np.abs(mu))
+    whitener = modes / np.sqrt(np.maximum(spectrum, rounding[:, None]))[:, None, :]
+    rows = np.sqrt(device)[..., None, None] * (dual.rows @ whitener[:, None])
+    return _Geometry(rows, np.swapaxes(whitener.conj(), -1, -2) @ dual.metric @ whitener)
+
+
 def _newton_step(
     dual: LevelDual,
-    wanted: Bool[np.ndarray, "B K"],
     device: Float[np.ndarray, "B K"],
     mu: Float[np.ndarray, "B"],
     level: Float[np.ndarray, "B"],
     softness: Float[np.ndarray, "B"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Changes of both kinds of multipliers, the Newton decrement, and how far the feasible set reaches."""
-    batch, num_devices, antennas, size = dual.rows.shape
-    gram = weighted_gram(dual.rows, device)
-    spectrum, modes = np.linalg.eigh(np.eye(size) - gram - mu[:, None, None] * dual.metric)
-    # Slack below the rounding of its terms is not known to be positive.
-    rounding = np.finfo(np.float64).eps * (size + np.trace(gram, axis1=-2, axis2=-1).real + size * np.abs(mu))
-    whitener = modes / np.sqrt(np.maximum(spectrum, rounding[:, None]))[:, None, :]
-    scale = np.sqrt(np.where(wanted, device, 0.0))
-    rows = scale[..., None] * (dual.rows @ whitener[:, None]).reshape(batch, num_devices, -1)
-    stacked = rows.reshape(batch, -1, size)
-    metric = np.swapaxes(whitener.conj(), -1, -2) @ dual.metric @ whitener
-    metric_rows = (stacked @ metric).reshape(batch, num_devices, -1)
-    cross = np.abs(stacked @ np.swapaxes(stacked.conj(), -1, -2)) ** 2
-    cross = cross.reshape(batch, num_devices, antennas, num_devices, antennas).sum(axis=(2, 4))
+    seen = _geometry(dual, device, mu)
     power, bend = conjugate_slopes(device, dual.targets, dual.spread * level[:, None])
-    system = np.zeros((batch, num_devices + 1, num_devices + 1))
-    system[:, :-1, :-1] = cross
-    every = np.arange(num_devices)
-    system[:, every, every] += np.where(wanted, device**2 * bend / softness[:, None], 0.0) + 1
-    system[:, -1, :-1] = system[:, :-1, -1] = (metric_rows * rows.conj()).sum(axis=-1).real
-    system[:, -1, -1] = (np.abs(metric) ** 2).sum(axis=(-2, -1))
-    slope = np.zeros((batch, num_devices + 1))
-    felt = (np.abs(rows) ** 2).sum(axis=-1)
-    slope[:, :-1] = np.where(wanted, device * power / softness[:, None] - felt + 1, 0.0)
-    slope[:, -1] = level / softness - np.trace(metric, axis1=-2, axis2=-1).real
+    pull = device * power / softness[:, None]
+    felt = (np.abs(seen.rows) ** 2).sum(axis=(-2, -1))
+    slope = np.column_stack(
+        [
+            np.where(dual.wanted, pull - felt + 1, 0.0),
+            level / softness - np.trace(seen.metric, axis1=-2, axis2=-1).real,
+        ]
+    )
+    system = _hessian(seen, np.where(dual.wanted, device**2 * bend / softness[:, None], 0.0) + 1)
     # Equilibrated: multipliers of one problem may span many decades.
-    diagonal = np.sqrt(system[:, np.arange(num_devices + 1), np.arange(num_devices + 1)])
+    diagonal = np.sqrt(np.diagonal(system, axis1=-2, axis2=-1))
     diagonal = np.where(diagonal > 0, diagonal, 1.0)
     system = system / (diagonal[:, :, None] * diagonal[:, None, :])
     step = solve_ridge(system, (slope / diagonal)[..., None])[..., 0] / diagonal
     decrement = np.sqrt(np.maximum((step * slope).sum(axis=-1), 0.0))
-    relative, step_mu = step[:, :-1], step[:, -1]
-    change = np.swapaxes(stacked.conj(), -1, -2) @ (
-        np.repeat(relative, antennas, axis=-1)[..., None] * stacked
-    )
-    growth = np.linalg.eigvalsh(change + step_mu[:, None, None] * metric)[..., -1]
-    fastest = np.maximum(np.maximum(growth, (-relative).max(axis=-1)), np.finfo(np.float64).tiny)
-    return relative * device, step_mu, decrement, 1 / fastest
+    return step[:, :-1] * device, step[:, -1], decrement, _reach(seen, step[:, :-1], step[:, -1])
+
+
+def _hessian(seen: _Geometry, diagonal: Float[np.ndarray, "B K"]) -> Float[np.ndarray, "B K1 K1"]:
+    """Second derivatives of the barrier in relative multipliers and the level's, the diagonal added."""
+    batch, num_devices, antennas, _ = seen.rows.shape
+    cross = np.abs(seen.stacked @ np.swapaxes(seen.stacked.conj(), -1, -2)) ** 2
+    blocks = cross.reshape(batch, num_devices, antennas, num_devices, antennas).sum(axis=(2, 4))
+    system = np.zeros((batch, num_devices + 1, num_devices + 1))
+    system[:, :-1, :-1] = blocks + diagonal[..., None] * np.eye(num_devices)
+    mixed = (seen.rows @ seen.metric[:, None] * seen.rows.conj()).sum(axis=(-2, -1)).real
+    system[:, -1, :-1] = system[:, :-1, -1] = mixed
+    system[:, -1, -1] = (np.abs(seen.metric) ** 2).sum(axis=(-2, -1))
+    return system
+
+
+def _reach(
+    seen: _Geometry, relative: Float[np.ndarray, "B K"], step_mu: Float[np.ndarray, "B"]
+) -> Float[np.ndarray, "B"]:
+    """The length of a step at which a multiplier or the slack would reach zero."""
+    changed = (relative[..., None, None] * seen.rows).reshape(seen.stacked.shape)
+    change = np.swapaxes(seen.stacked.conj(), -1, -2) @ changed
+    growth = np.linalg.eigvalsh(change + step_mu[:, None, None] * seen.metric)[..., -1]
+    fastest = np.maximum(growth, (-relative).max(axis=-1))
+    return np.asarray(1 / np.maximum(fastest, np.finfo(np.float64).tiny))

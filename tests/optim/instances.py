@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optim import AirCompProblem, CombinedProblem
+from optim import AirCompProblem, CombinedProblem, ErrorCovariance
 
 
 def rayleigh(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -42,3 +42,20 @@ def combined(
         noise_power_w=10 ** (-snr_db / 10) * rng.uniform(0.5, 2.0, 1 + len(tasks)),
         payload_std=std,
     )
+
+
+def correlation(rng, *shape) -> np.ndarray:
+    """Random correlation matrices, one for each leading index."""
+    root = rayleigh(rng, *shape, shape[-1])
+    return root @ np.swapaxes(root.conj(), -1, -2) / shape[-1]
+
+
+def estimated(
+    seed=0, devices=6, antennas=3, snr_db=20.0, scale=0.02, batch=(), weight=1.0, full=False
+) -> AirCompProblem:
+    """As :func:`receiver`, but estimated: errors of unequal size and one shape, or each of its own."""
+    rng = np.random.default_rng(1000 + seed)
+    shape = correlation(rng, *batch, devices, antennas) if full else correlation(rng, antennas)
+    scales = scale * rng.uniform(0.5, 1.5, (*batch, devices))
+    problem = receiver(seed, devices, antennas, snr_db, batch)
+    return problem.replaced(error_covariance=ErrorCovariance(scales, shape), misalignment_weight=weight)
