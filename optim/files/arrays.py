@@ -49,7 +49,9 @@ def read_flat(path: pathlib.Path, name: str) -> dict[str, Any]:
     except FileError:
         raise
     except _UNREADABLE as error:
-        raise FileError(f"{name}: cannot be read as {path.suffix[1:].upper()}: {error}\n    {_AGAIN}") from None
+        raise FileError(
+            f"{name}: cannot be read as {path.suffix[1:].upper()}: {error}\n    {_AGAIN}"
+        ) from None
 
 
 _AGAIN = "it may be damaged or of another format: write it again"

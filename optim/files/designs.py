@@ -42,7 +42,10 @@ def _transceiver(raw: Any, path: Path, axes: int) -> TransceiverDesign:
     antennas = numbers.one_whole(_part(raw, "device_antennas", path), (*path, "device_antennas"), nowhere)
     arrays = [
         numbers.fitted(numbers.complexes(_part(raw, name, path), (*path, name), nowhere), wanted)
-        for name, wanted in (("transmit_scalars", axes + 1 + (antennas > 1)), ("receive_beamformer", axes + 1))
+        for name, wanted in (
+            ("transmit_scalars", axes + 1 + (antennas > 1)),
+            ("receive_beamformer", axes + 1),
+        )
     ]
     return TransceiverDesign(arrays[0], arrays[1], antennas)
 

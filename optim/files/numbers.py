@@ -172,9 +172,7 @@ def _parts(raw: dict[str, Any], path: Path, folder: Folder) -> Complex[np.ndarra
     return _shaped(array, raw, path)
 
 
-def _shaped(
-    array: Inexact[np.ndarray, "..."], raw: dict[str, Any], path: Path
-) -> Inexact[np.ndarray, "..."]:
+def _shaped(array: Inexact[np.ndarray, "..."], raw: dict[str, Any], path: Path) -> Inexact[np.ndarray, "..."]:
     if "shape" not in raw:
         return array
     shape = wholes(raw["shape"], (*path, "shape"), pathlib.Path())

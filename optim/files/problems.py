@@ -96,9 +96,7 @@ def _kind(tree: Mapping[str, Any]) -> tuple[str, list[Finding]]:
     return str(kind), findings
 
 
-def _given(
-    tree: Mapping[str, Any], schema: Mapping[str, Field], findings: list[Finding]
-) -> dict[str, str]:
+def _given(tree: Mapping[str, Any], schema: Mapping[str, Field], findings: list[Finding]) -> dict[str, str]:
     """Which name of the file gives which argument; names that give none, or one twice, are findings."""
     given: dict[str, str] = {}
     for name, value in tree.items():
@@ -116,7 +114,10 @@ def _given(
 
 def _missing(problem_class: type, given: Mapping[str, str]) -> list[Finding]:
     required = [f.name for f in fields(problem_class) if f.default is MISSING and f.name not in given]
-    return [Finding((), f"{EXAMPLES[name].split(':')[0]} is missing", f"add {EXAMPLES[name]}") for name in required]
+    return [
+        Finding((), f"{EXAMPLES[name].split(':')[0]} is missing", f"add {EXAMPLES[name]}")
+        for name in required
+    ]
 
 
 def _fitted(

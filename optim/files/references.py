@@ -28,7 +28,9 @@ def from_file(raw: dict[str, Any], path: Path, folder: pathlib.Path) -> Any:
         raise FindingError((*path, "file"), f"no such file {where}", hint)
     value = arrays.pick(arrays.read_flat(where, str(where)), raw.get("name"), path)
     if not isinstance(value, np.ndarray):
-        raise FindingError((*path, "file"), f"what {where} holds there is no array of numbers", "name another")
+        raise FindingError(
+            (*path, "file"), f"what {where} holds there is no array of numbers", "name another"
+        )
     return value
 
 

@@ -51,7 +51,9 @@ def data_shares(raw: Any, path: Path, folder: pathlib.Path) -> Float[np.ndarray,
     sizes = numbers.reals(raw, path, folder)
     total = sizes.sum(axis=-1, keepdims=True) if sizes.ndim else sizes
     if (sizes < 0).any() or not (total > 0).all():
-        raise FindingError(path, "are not all 0 or more, with one above", "write how much data each device has")
+        raise FindingError(
+            path, "are not all 0 or more, with one above", "write how much data each device has"
+        )
     return sizes / total
 
 

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, fields
 from importlib import metadata
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 
 from optim.combined.solution import CombinedSolution
-from optim.design import TransceiverDesign
 from optim.files import formats, numbers
 from optim.files.designs import design_of, design_tree
 from optim.files.source import Finding, FindingError, Source, kind_of, nearest
