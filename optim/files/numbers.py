@@ -1,6 +1,7 @@
 """Values of a problem file as arrays: nested lists, texts such as `1-2j` or `23 dBm`, references."""
 
 import cmath
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,8 +91,9 @@ def text(raw: Any, path: Path, folder: Folder) -> str:
 
 def fitted(array: Shaped[np.ndarray, "..."], axes: int) -> Shaped[np.ndarray, "..."]:
     """Without the axes of length 1 that a row, a column or a scalar has in a MAT file."""
-    while array.ndim > axes and 1 in (array.shape[0], array.shape[-1]):
-        array = array[0] if array.shape[0] == 1 else array[..., 0]
+    while array.ndim > axes and (1 in (array.shape[0], array.shape[-1]) or array.shape[:2] == (0, 0)):
+        drops_last = array.shape[0] != 1 and array.size > 0  # an empty row is 0 x 0 there
+        array = array.reshape(array.shape[:-1] if drops_last else array.shape[1:])
     return array
 
 
@@ -136,7 +138,7 @@ def _real(raw: Any, path: Path) -> float:
 
 def _complex(raw: Any, path: Path) -> complex:
     if not isinstance(raw, str):
-        return _real(raw, path)
+        return complex(_real(raw, path))
     try:
         value = complex(raw.replace(" ", "").replace("i", "j"))
     except ValueError:
@@ -155,7 +157,7 @@ def _power_w(raw: Any, path: Path) -> float:
 
 def _is_number(raw: Any) -> bool:
     try:
-        return isinstance(raw, str) and np.isfinite(float(raw))
+        return isinstance(raw, str) and math.isfinite(float(raw))
     except ValueError:
         return False
 

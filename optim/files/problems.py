@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from optim.combined.problem import CombinedProblem
+from optim.csi import ErrorCovariance
 from optim.files import formats, numbers
 from optim.files.schema import COMBINED, EXAMPLES, RECEIVER, Field
 from optim.files.source import Finding, FindingError, Source, kind_of, nearest
@@ -129,7 +130,9 @@ def _fitted(
     fitted = dict(values)
     for argument, value in values.items():
         axes = schema[given[argument]].axes
-        if axes is not None and isinstance(value, np.ndarray):
+        if isinstance(value, ErrorCovariance):
+            fitted[argument] = ErrorCovariance(numbers.fitted(value.scale, batch + 1), value.shape)
+        elif axes is not None and isinstance(value, np.ndarray):
             array = numbers.fitted(value, batch + axes)
             fitted[argument] = array if array.ndim else array.item()
     return fitted
