@@ -114,6 +114,8 @@ def _array(raw: Any, path: Path, folder: Folder, scalar: Scalar) -> Shaped[np.nd
 
 def _nested(raw: Any, path: Path, scalar: Scalar) -> tuple[Any, tuple[int, ...]]:
     """The numbers of nested lists, and the shape that all rows agree on."""
+    if isinstance(raw, np.ndarray) and raw.dtype.kind in "iufc":
+        return raw.tolist(), raw.shape
     if not isinstance(raw, list):
         return scalar(raw, path), ()
     parts = [_nested(item, (*path, index), scalar) for index, item in enumerate(raw)]

@@ -76,7 +76,8 @@ def _leaf(value: Any) -> Any:
     if is_dataclass(value):
         return _fields(value)
     if isinstance(value, tuple):
-        return [_leaf(part) for part in value]
+        is_flat = all(isinstance(part, int | float) for part in value)
+        return np.array(value) if value and is_flat else [_leaf(part) for part in value]
     return value.item() if isinstance(value, np.ndarray | np.generic) and value.ndim == 0 else value
 
 
