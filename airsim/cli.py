@@ -104,6 +104,14 @@ def _check(file: File, overrides: Overrides = None) -> None:
         show_check(_load(file, overrides))
 
 
+@app.command("optim", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def _optim(arguments: Annotated[list[str] | None, typer.Argument(metavar="COMMAND ...")] = None) -> None:
+    """Design power and beamforming alone: the same as `python -m optim`."""
+    from optim import cli
+
+    raise typer.Exit(cli.main(arguments or [], "airsim optim"))
+
+
 def _load(file: str, overrides: list[str] | None) -> "Scenario":
     from airsim.scenario import Scenario, parse_overrides
 

@@ -7,6 +7,7 @@ from optim.csi import ErrorCovariance
 from optim.csi_report import CsiReport, csi_report
 from optim.design import CombinedDesign, TransceiverDesign
 from optim.evaluation import CombinedEvaluation, Evaluation
+from optim.files import FileError, load_problem, load_solution, save_problem, save_solution
 from optim.interface import evaluate, lower_bound, solve
 from optim.mse import aggregation_mse, best_receive_beamformer, best_transmit_scalars, correlated_mse
 from optim.options import SolverOptions
@@ -34,6 +35,12 @@ __all__ = [
     "Status",
     "TransceiverDesign",
     "VerificationError",
+    # files
+    "FileError",
+    "load_problem",
+    "load_solution",
+    "save_problem",
+    "save_solution",
     # any design on any problem
     "CombinedEvaluation",
     "CsiReport",

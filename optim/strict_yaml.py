@@ -6,13 +6,11 @@ equal keys without a word. Here each of these has its one sane meaning or is an 
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-Path = tuple[str | int, ...]
+from optim.places import Document, Entry, Flaw, Mark, Path, StrictTextError
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?")
@@ -54,47 +52,8 @@ _SYNTAX_HINTS = (
 )
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A place in the text: line (from 1), column (from 0) and the line as written."""
-
-    line: int
-    column: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a value stands: its key (or the list item itself) and the value."""
-
-    key: Mark
-    value: Mark
-
-
-@dataclass(frozen=True)
-class Flaw:
-    """One thing wrong with the text, and the way out."""
-
-    mark: Mark
-    path: Path
-    message: str
-    hint: str
-
-
-class StrictYamlError(ValueError):
+class StrictYamlError(StrictTextError):
     """The text is not YAML, or YAML that different readers understand differently."""
-
-    def __init__(self, flaws: tuple[Flaw, ...]) -> None:
-        super().__init__("\n".join(f"line {f.mark.line}: {f.message} ({f.hint})" for f in flaws))
-        self.flaws = flaws
-
-
-@dataclass(frozen=True)
-class Document:
-    """The data of one YAML text, and the place of every value by its path."""
-
-    data: object
-    entries: Mapping[Path, Entry]
 
 
 class _AmbiguousError(ValueError):

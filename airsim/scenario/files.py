@@ -7,7 +7,8 @@ from airsim.scenario import names, render
 from airsim.scenario.problems import Problem, kind_of
 from airsim.scenario.tree import Layer
 from optim import strict_yaml
-from optim.strict_yaml import Entry, Mark, StrictYamlError
+from optim.places import Entry, Mark
+from optim.strict_yaml import StrictYamlError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _BUNDLED = (_PACKAGE / "presets", _PACKAGE.parent / "scenarios")  # in a wheel, in a clone

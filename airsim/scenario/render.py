@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from airsim.errors import ScenarioError
 from airsim.scenario.problems import Problem, dotted
 from airsim.scenario.tree import Layer, Origin, locate, within_override
-from optim.strict_yaml import Entry, Flaw, Mark
+from optim.places import Entry, Flaw, Mark, excerpt
 
 
 def error_of(problems: Sequence[Problem], layers: Sequence[Layer]) -> ScenarioError:
@@ -26,8 +26,7 @@ def error_of_flaws(flaws: Sequence[Flaw], source: str, extended_by: str) -> Scen
 def pointed(source: str, extended_by: str, mark: Mark, said: str, hint: str) -> str:
     """File, line, what is wrong; the line itself; and the way out below the place."""
     via = f" (extended by {extended_by})" if extended_by else ""
-    line = mark.text.replace("\t", " ").rstrip()
-    return f"{source}:{mark.line}{via}: {said}\n{mark.line:>5} | {line}\n      | {' ' * mark.column}^ {hint}"
+    return f"{source}:{mark.line}{via}: {said}\n{excerpt(mark, hint)}"
 
 
 def _block(problem: Problem, layers: Sequence[Layer]) -> tuple[tuple[int, int, int], str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airsim.scenario.problems import Path
-from optim.strict_yaml import Entry
+from optim.places import Entry
 
 KINDS = ("kind", "model")  # where this names another kind, the fields of the old kind do not survive
 

@@ -47,8 +47,14 @@ def test_bundled_scenarios_are_found_without_the_clone(installed):
     assert Path(file).is_relative_to(installed) and name == "quickstart"
 
 
-def test_the_style_and_the_type_markers_are_shipped(installed):
-    for file in ("airsim/report/ieee.mplstyle", "airsim/py.typed", "optim/py.typed"):
+def test_the_style_the_examples_and_the_type_markers_are_shipped(installed):
+    files = (
+        "airsim/report/ieee.mplstyle",
+        "airsim/py.typed",
+        "optim/py.typed",
+        "optim/examples/receiver.yaml",
+    )
+    for file in files:
         assert (installed / file).is_file(), file
 
 
