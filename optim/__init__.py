@@ -3,6 +3,7 @@
 from optim.combined.mse import correlated_stream_mse, pi
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
+from optim.comparison import Comparison, compare
 from optim.csi import ErrorCovariance
 from optim.csi_report import CsiReport, csi_report
 from optim.design import CombinedDesign, TransceiverDesign
@@ -27,6 +28,8 @@ __all__ = [
     "METHODS",
     "SolverOptions",
     "solve",
+    "Comparison",
+    "compare",
     "lower_bound",
     # what comes back
     "CombinedDesign",

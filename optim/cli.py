@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
-import importlib
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from optim import summary
+from optim.comparison import METHODS, compare
 from optim.files import formats, load_problem, save_solution
 from optim.files.solutions import package_version, solution_tree
 from optim.files.source import FileError
@@ -81,7 +81,6 @@ def _bound(chosen: argparse.Namespace) -> None:
 def _compare(chosen: argparse.Namespace) -> None:
     for method in chosen.methods:
         build_solver(method, SolverOptions())
-    compare = importlib.import_module("optim.compare").compare
     comparison = compare(load_problem(chosen.file), chosen.methods)
     if chosen.json:
         _say(dump_json({"rows": [dataclasses.asdict(row) for row in comparison.rows]}).rstrip())
@@ -159,9 +158,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     commands.choices["compare"].add_argument(
         "--methods",
         type=lambda names: [name.strip() for name in names.split(",")],
-        default=["auto", "alternating", "full-power", "inversion"],
+        default=list(METHODS),
         metavar="A,B,C",
-        help="which ones (default: auto,alternating,full-power,inversion)",
+        help=f"which ones (default: {','.join(METHODS)})",
     )
     _add(commands, "methods", _methods, "every method by name", [shown])
     _add(commands, "example", _example, "print a commented problem file", [])
