@@ -8,6 +8,7 @@ from typing import Unpack
 import numpy as np
 
 from optim.combined.problem import CombinedProblem
+from optim.combined.solution import CombinedSolution
 from optim.interface import Effort, solve
 from optim.options import options_of
 from optim.problem import AirCompProblem
@@ -82,7 +83,7 @@ def _row(problem: AirCompProblem | CombinedProblem, name: str, solver: AbstractT
     except ValueError as refusal:
         return Row(name, None, None, None, None, str(refusal))
     milliseconds = 1e3 * (time.perf_counter() - begin)
-    error = float(np.median(solution.pi if isinstance(problem, CombinedProblem) else solution.mse))
+    error = float(np.median(solution.pi if isinstance(solution, CombinedSolution) else solution.mse))
     with np.errstate(divide="ignore"):
         error_db = float(10 * np.log10(error))
     statuses = solution.status if isinstance(solution.status, tuple) else (solution.status,)
