@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 
 from optim import normal_form
-from optim.combined.problem import CombinedProblem
+from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.options import SolverOptions
 from optim.phase_step import reduced_error
@@ -33,10 +33,10 @@ class ThresholdRule(AbstractTransceiverSolver):
         errors = form.objective(reduced_error(form.rows, form.targets, points))
         return assemble_beams(problem, form, points, [(Status.CLOSED_FORM, (float(e),)) for e in errors])
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         raise ValueError(
             "method 'threshold' solves one receiver with fixed powers, but a CombinedProblem couples "
-            f"{1 + problem.num_edge_servers} receivers by their devices' energy: use 'auto' or 'phase-mm'"
+            f"{len(problem.stream_weights)} receivers by their devices' energy: use 'auto' or 'phase-mm'"
         )
 
 
@@ -45,6 +45,7 @@ class ThresholdRule(AbstractTransceiverSolver):
 class Automatic(AbstractTransceiverSolver):
     """The exact rule where it applies, sequential quadratic programming everywhere else."""
 
+    takes_task_reuse = True
     takes_device_antennas = True
     options: SolverOptions = field(default_factory=SolverOptions)
 
@@ -53,5 +54,5 @@ class Automatic(AbstractTransceiverSolver):
             return ThresholdRule().solve_receiver(problem)
         return SequentialQuadratic(self.options).solve_receiver(problem)
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         return SequentialQuadratic(self.options).solve_combined(problem)
