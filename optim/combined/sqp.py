@@ -16,10 +16,10 @@ from optim.linear import solve_ridge
 from optim.options import SolverOptions
 
 PIVOTS = 3
-STEP_SIZES = np.array([1.0, 0.6, 0.3, 0.1, 0.03, 0.01, 1.5])
+STEP_SIZES = np.array([1.0, 0.6, 0.3, 0.1, 0.02, 2e-3, 1.5])
 # After how many steps the better half of the starts stays, and how many always stay.
 STEPS_PER_ROUND = 4
-FEWEST = 2
+FEWEST = 3
 
 Points = Complex[np.ndarray, "S D"]
 Real = Float[np.ndarray, "S d"]

@@ -48,8 +48,8 @@ def check_combined_scope(solver: AbstractTransceiverSolver, problem: AnyProblem)
     """Raise `ValueError` if a method cannot design such a combined problem."""
     if problem.reuse and not solver.takes_task_reuse:
         raise ValueError(
-            f"task_access = 'reuse': {type(solver).__name__} would ignore the interference between tasks; use "
-            "method 'auto' or 'sqp'"
+            f"task_access = 'reuse': {type(solver).__name__} would ignore the interference between "
+            "tasks; use method 'auto' or 'sqp'"
         )
 
 
