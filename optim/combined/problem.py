@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Complex, Float, Int
 
 from optim import checks
+from optim.combined import fields
 from optim.combined.shares import phase_shares
 from optim.design import CombinedDesign
 from optim.problem import AirCompProblem
@@ -64,36 +65,36 @@ class CombinedProblem:
     task_access: str = "orthogonal"
 
     def __post_init__(self) -> None:
-        base_channel = _matrix("base_station_channel", self.base_station_channel)
+        base_channel = fields.matrix("base_station_channel", self.base_station_channel)
         num_devices = len(base_channel)
         if num_devices == 0:
             raise ValueError("base_station_channel has no rows: give one per device")
-        members = tuple(_member_list(n, task) for n, task in enumerate(self.members))
-        _check_partition(members, num_devices)
+        members = tuple(fields.member_list(n, task) for n, task in enumerate(self.members))
+        fields.check_partition(members, num_devices)
         channels = tuple(
-            _matrix(f"edge_channels[{n}]", channel) for n, channel in enumerate(self.edge_channels)
+            fields.matrix(f"edge_channels[{n}]", channel) for n, channel in enumerate(self.edge_channels)
         )
-        _check_access(self.task_access)
-        _check_rows(channels, members, num_devices if self.reuse else None)
+        fields.check_access(self.task_access)
+        fields.check_rows(channels, members, num_devices if self.reuse else None)
         freeze = object.__setattr__
         freeze(self, "shares", phase_shares(self.rank_shared, self.rank_personal, self.shares))
-        freeze(self, "misalignment_weight", _weight(self.misalignment_weight))
+        freeze(self, "misalignment_weight", fields.weight(self.misalignment_weight))
         freeze(self, "base_station_channel", base_channel)
         freeze(self, "edge_channels", channels)
         freeze(self, "members", members)
-        sizes = _per_device("data_sizes", self.data_sizes, num_devices)
+        sizes = fields.per_device("data_sizes", self.data_sizes, num_devices)
         checks.positive(
             "data_sizes", sizes, "a device without data cannot be aggregated; drop it from the cohort"
         )
         freeze(self, "data_sizes", sizes)
         for field in ("average_power_w", "peak_power_w"):
-            power_w = _per_device(field, getattr(self, field), num_devices)
+            power_w = fields.per_device(field, getattr(self, field), num_devices)
             checks.non_negative(field, power_w, "a device that stays silent has 0 W")
             freeze(self, field, power_w)
         noise_w = checks.real_array("noise_power_w", self.noise_power_w)
         checks.positive("noise_power_w", noise_w, "give the receiver's noise power in watts, above zero")
         freeze(self, "noise_power_w", checks.broadcast("noise_power_w", noise_w, (1 + len(members),)))
-        freeze(self, "payload_std", _payload_std(self.payload_std, num_devices))
+        freeze(self, "payload_std", fields.payload_std(self.payload_std, num_devices))
 
     @property
     def num_devices(self) -> int:
@@ -195,96 +196,3 @@ class CombinedProblem:
         reference = self.reference_std
         shared, personal = (np.where(std < SILENT_STD, 0.0, std) / reference for std in self.payload_std)
         return shared, personal
-
-
-def _matrix(field: str, values: Any) -> Complex[np.ndarray, "rows N"]:
-    matrix = checks.complex_array(field, values)
-    if matrix.ndim != 2 or matrix.shape[1] == 0:
-        raise ValueError(
-            f"{field} has shape {matrix.shape}: give one row per device and one column per antenna"
-        )
-    matrix.setflags(write=False)
-    return matrix
-
-
-def _per_device(field: str, values: Any, num_devices: int) -> Float[np.ndarray, "K"]:
-    return checks.broadcast(field, checks.real_array(field, values), (num_devices,))
-
-
-def _member_list(task: int, values: Any) -> Int[np.ndarray, "_"]:
-    members = np.asarray(values)
-    if members.ndim != 1 or (members.size and not np.issubdtype(members.dtype, np.integer)):
-        raise ValueError(f"members[{task}] = {values!r} is not allowed: give a list of device indices")
-    members = members.astype(np.int64)
-    members.setflags(write=False)
-    return members
-
-
-def _check_partition(members: tuple[Int[np.ndarray, "_"], ...], num_devices: int) -> None:
-    for task, devices in enumerate(members):
-        checks.refuse(
-            f"members[{task}]",
-            devices,
-            (devices < 0) | (devices >= num_devices),
-            f"devices are 0 to {num_devices - 1}",
-        )
-    counts = np.bincount(np.concatenate([*members, np.zeros(0, np.int64)]), minlength=num_devices)
-    if (counts != 1).any():
-        device = int(np.argmax(counts != 1))
-        raise ValueError(
-            f"members: device {device} stands in {counts[device]} tasks; every device needs exactly one "
-            "(drop absent devices from all arguments)"
-        )
-
-
-def _check_rows(
-    channels: tuple[Complex[np.ndarray, "_ _"], ...],
-    members: tuple[Int[np.ndarray, "_"], ...],
-    num_devices: int | None,
-) -> None:
-    """`num_devices` is the number of rows under reuse; without, every member has one."""
-    if len(channels) != len(members):
-        raise ValueError(
-            f"edge_channels has {len(channels)} entries but members has {len(members)}: one each per task"
-        )
-    for task, (channel, devices) in enumerate(zip(channels, members, strict=True)):
-        if num_devices is not None and len(channel) != num_devices:
-            raise ValueError(
-                f"edge_channels[{task}] has {len(channel)} rows but there are {num_devices} devices: with "
-                'task_access="reuse" every edge server hears everybody, so give one row per device'
-            )
-        if num_devices is None and len(channel) != len(devices):
-            raise ValueError(
-                f"edge_channels[{task}] has {len(channel)} rows but members[{task}] has {len(devices)} "
-                "devices: give one row per member, in the same order"
-            )
-
-
-def _check_access(task_access: str) -> None:
-    if task_access not in ("orthogonal", "reuse"):
-        raise ValueError(f"task_access = {task_access!r} is not allowed: choose 'orthogonal' or 'reuse'")
-
-
-def _weight(value: float) -> float:
-    weight = checks.real_array("misalignment_weight", value)
-    checks.positive("misalignment_weight", weight, "1 gives Pi, large weights approach uniform forcing")
-    if weight.ndim:
-        raise ValueError(f"misalignment_weight has shape {weight.shape}: give one number for all streams")
-    return float(weight)
-
-
-def _payload_std(
-    values: Any, num_devices: int
-) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
-    if values is None:
-        return None
-    entries = len(values) if hasattr(values, "__len__") else 1
-    if entries != 2:
-        raise ValueError(f"payload_std has {entries} entries: give the pair (shared, personal)")
-    pair = []
-    for name, std in zip(("shared", "personal"), values, strict=True):
-        field = f"payload_std ({name})"
-        array = _per_device(field, std, num_devices)
-        checks.non_negative(field, array, "standard deviations are 0 or more")
-        pair.append(array)
-    return pair[0], pair[1]

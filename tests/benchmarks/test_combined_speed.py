@@ -1,6 +1,6 @@
 """Certified designs of the coupled problem: gap, milliseconds, and the convex relaxation's time beside them.
 
-Shape checks slow the numbers down: ``pytest -o addopts="" -m benchmark -s tests/benchmarks/test_combined_speed.py``.
+Shape checks slow it down; without them: ``pytest -o addopts="" -m benchmark -s`` and this file.
 """
 
 import time
