@@ -13,7 +13,7 @@ the directions that change moduli :math:`z_j`, and :math:`\nabla_j F_k / z_j < 0
 Interference enters with its powers held.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float
@@ -36,6 +36,10 @@ class DeviceModel:
     losing: Bool[np.ndarray, "S K"]
     hinged: Bool[np.ndarray, "S K"]  # whose loss is a hinge of its energy
 
+    def kept(self, which: Bool[np.ndarray, "S"]) -> "DeviceModel":
+        """The model at some of the points."""
+        return DeviceModel(*(getattr(self, field.name)[which] for field in fields(self)))
+
 
 @dataclass(frozen=True, eq=False)
 class SecondOrderModel:
@@ -48,6 +52,11 @@ class SecondOrderModel:
     energy_rows: Float[np.ndarray, "S K d"]
     curvature: Float[np.ndarray, "S d d"]  # of noise, interference and common phases
     gradient: Float[np.ndarray, "S d"]  # of noise and interference
+
+    def kept(self, which: Bool[np.ndarray, "S"]) -> "SecondOrderModel":
+        """The model at some of the points."""
+        arrays = (getattr(self, field.name)[which] for field in fields(self)[1:])
+        return SecondOrderModel(self.devices.kept(which), *arrays)
 
 
 def second_order(objective: ReducedObjective, points: Complex[np.ndarray, "S D"]) -> SecondOrderModel:

@@ -2,7 +2,7 @@
 
 A step minimises the quadratic model; devices that the step would push across their kink are switched on or
 off, and it is minimised again, a few times. The best of a few step sizes is taken. Where the model bends
-down, or has not led down, its convex part is used. Every few steps the worse half of the starts is given up.
+down, or does not lead down, its convex part is used. Every few steps the worse half of the starts is dropped.
 """
 
 from dataclasses import dataclass
@@ -40,17 +40,15 @@ class _Runs:
 
     points: Points
     values: Float[np.ndarray, "S"]
-    cautious: Bool[np.ndarray, "S"]
     resting: Bool[np.ndarray, "S"]
 
     def kept(self, which: np.ndarray) -> "_Runs":
-        return _Runs(self.points[which], self.values[which], self.cautious[which], self.resting[which])
+        return _Runs(self.points[which], self.values[which], self.resting[which])
 
 
 def descend(objective: ReducedObjective, points: Points, options: SolverOptions) -> Descent:
     """Steps until every start that is left has come to rest."""
-    fresh = np.zeros(len(points), dtype=bool)
-    runs = _Runs(points, objective.value(points), fresh, fresh)
+    runs = _Runs(points, objective.value(points), np.zeros(len(points), dtype=bool))
     history = [float(runs.values.min())]
     for step in range(options.max_iterations):
         if runs.resting.all():
@@ -67,28 +65,39 @@ def descend(objective: ReducedObjective, points: Points, options: SolverOptions)
 def _stepped(objective: ReducedObjective, runs: _Runs, tolerance: float) -> _Runs:
     """One step of every start that is not at rest."""
     moving = np.flatnonzero(~runs.resting)
-    points, values, cautious = runs.points[moving], runs.values[moving], runs.cautious[moving]
-    direction = _direction(second_order(objective, points), cautious, points)
-    trials = points + STEP_SIZES[:, None, None] * direction
-    errors = objective.value(trials)
-    best, every = np.argmin(errors, axis=0), np.arange(len(points))
-    fall = values - errors[best, every]
-    fell = fall > 0
-    halted = fall <= tolerance * values
-    new = _Runs(runs.points.copy(), runs.values.copy(), runs.cautious.copy(), runs.resting.copy())
-    new.points[moving] = np.where(fell[:, None], trials[best, every], points)
-    new.values[moving] = np.where(fell, errors[best, every], values)
-    # One that did not fall gets a second chance with the convex part of its model.
-    new.cautious[moving] = ~fell & ~cautious
-    new.resting[moving] = halted & (fell | cautious)
+    before = runs.values[moving]
+    model = second_order(objective, runs.points[moving])
+    points, values = _best_trial(objective, model, runs.points[moving], cautious=False)
+    stuck = ~(before - values > tolerance * before)
+    if stuck.any():
+        cautious = _best_trial(objective, model.kept(stuck), runs.points[moving[stuck]], cautious=True)
+        better = cautious[1] < values[stuck]
+        points[stuck] = np.where(better[:, None], cautious[0], points[stuck])
+        values[stuck] = np.where(better, cautious[1], values[stuck])
+    fell = values < before
+    new = _Runs(runs.points.copy(), runs.values.copy(), runs.resting.copy())
+    new.points[moving[fell]], new.values[moving[fell]] = points[fell], values[fell]
+    new.resting[moving] = ~(before - values > tolerance * before)
     return new
 
 
-def _direction(model: SecondOrderModel, cautious: Bool[np.ndarray, "S"], points: Points) -> Points:
+def _best_trial(
+    objective: ReducedObjective, model: SecondOrderModel, points: Points, *, cautious: bool
+) -> tuple[Points, Float[np.ndarray, "S"]]:
+    """The best of a few step sizes, and the error there."""
+    trials = points + STEP_SIZES[:, None, None] * _direction(model, points, cautious)
+    errors = objective.value(trials)
+    best, every = np.argmin(errors, axis=0), np.arange(len(points))
+    return trials[best, every], errors[best, every]
+
+
+def _direction(model: SecondOrderModel, points: Points, cautious: bool) -> Points:
     """The minimiser of the model with the kinks it crosses."""
     devices = model.devices
     losing, priced = devices.losing, devices.losing & devices.hinged
     with_kinks = devices.hinged & (devices.losing == (devices.excess > 0))
+    if cautious:  # forgetting a loss may turn the direction up; foreseeing a new one cannot
+        with_kinks &= ~devices.losing
     for _ in range(1 + PIVOTS):
         gradient = _gradient(model, losing, priced)
         step = _minimised(model, gradient, losing, priced, cautious)
@@ -117,15 +126,13 @@ def _minimised(
     gradient: Real,
     losing: Bool[np.ndarray, "S K"],
     priced: Bool[np.ndarray, "S K"],
-    cautious: Bool[np.ndarray, "S"],
+    cautious: bool,
 ) -> Real:
     """Newton's step; where it leads up, or caution is asked for, that of the convex part."""
-    step = np.zeros_like(gradient)
-    bold = ~cautious
-    if bold.any():
-        step[bold] = _solved(model, gradient, losing, priced, bold, convex=False)
-    upward = cautious | ((gradient * step).sum(axis=-1) > 0) | ~np.isfinite(step).all(axis=-1)
-    if upward.any():
+    everywhere = np.ones(len(gradient), dtype=bool)
+    step = _solved(model, gradient, losing, priced, everywhere, convex=cautious)
+    upward = ((gradient * step).sum(axis=-1) > 0) | ~np.isfinite(step).all(axis=-1)
+    if upward.any() and not cautious:
         step[upward] = _solved(model, gradient, losing, priced, upward, convex=True)
     return step
 
