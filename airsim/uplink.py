@@ -134,8 +134,8 @@ class RadioBudget:
 class TransceiverDesigner:
     """Which solver designs, how hard it tries, and how much misalignment counts against noise.
 
-    The weight kappa divides the noise that the design sees: 1 minimises the Pi_t of [Sun, Eq. 41], and a
-    large weight approaches uniform forcing, whose aggregate is unbiased and noisier.
+    The misalignment weight kappa: 1 minimises the Pi_t of [Sun, Eq. 41], and a large weight approaches
+    uniform forcing, whose aggregate is unbiased and noisier.
     """
 
     method: str
@@ -145,7 +145,7 @@ class TransceiverDesigner:
 
     def design(self, problem: optim.CombinedProblem) -> optim.CombinedSolution:
         """Transmit scalars and receive beamformers for one block."""
-        seen = replace(problem, noise_power_w=np.asarray(problem.noise_power_w) / self.misalignment_weight)
+        seen = replace(problem, misalignment_weight=self.misalignment_weight)
         return optim.solve(seen, self.method, starts=self.starts, max_iterations=self.max_iterations)
 
 
@@ -203,7 +203,7 @@ class AirCompUplink(AbstractUplink):
         problem = self._problem(estimates, shared, personal)
         solution = self.designer.design(problem)
         achieved = optim.evaluate(problem, solution.design)
-        designs = (solution.design.base_station, *solution.design.edge_servers)
+        designs = solution.design.streams
         radiated = [a * design.transmit_scalars for a, design in zip(amplitudes, designs, strict=True)]
         noise_w = self.budget.noise_power_w
         shared_energy_j, personal_energy_j = self._energies_j(radiated)

@@ -1,5 +1,6 @@
 """Certified transceiver design for over-the-air sums: problem + method -> solution with a lower bound."""
 
+from optim.combined.blocks import MultiBlockDesign, MultiBlockProblem
 from optim.combined.mse import correlated_stream_mse, pi
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
@@ -24,6 +25,7 @@ __all__ = [
     "AirCompProblem",
     "CombinedProblem",
     "ErrorCovariance",
+    "MultiBlockProblem",
     # solving them
     "METHODS",
     "SolverOptions",
@@ -34,6 +36,7 @@ __all__ = [
     # what comes back
     "CombinedDesign",
     "CombinedSolution",
+    "MultiBlockDesign",
     "Solution",
     "Status",
     "TransceiverDesign",

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import numpy as np
 
-from optim.combined.problem import CombinedProblem
+from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.interface import Effort, solve
 from optim.options import options_of
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def compare(
-    problem: AirCompProblem | CombinedProblem,
+    problem: AirCompProblem | AnyProblem,
     methods: Sequence[str | AbstractTransceiverSolver] = METHODS,
     **effort: Unpack[Effort],
 ) -> Comparison:
@@ -76,7 +76,7 @@ def compare(
     return Comparison(tuple(_row(problem, *pair) for pair in zip(names, solvers, strict=True)))
 
 
-def _row(problem: AirCompProblem | CombinedProblem, name: str, solver: AbstractTransceiverSolver) -> Row:
+def _row(problem: AirCompProblem | AnyProblem, name: str, solver: AbstractTransceiverSolver) -> Row:
     begin = time.perf_counter()
     try:
         solution = solve(problem, solver)

@@ -6,9 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from optim import mse
-from optim.combined.mse import stream_mse
-from optim.combined.problem import CombinedProblem
-from optim.design import CombinedDesign, TransceiverDesign
+from optim.combined.mse import AnyDesign, AnyProblem, stream_mse
+from optim.design import TransceiverDesign
 from optim.problem import AirCompProblem
 
 
@@ -28,10 +27,10 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class CombinedEvaluation:
-    """Pi of a combined design, and the error of each stream (base station first)."""
+    """Pi of a combined design, and the error of each stream (base station first, block by block)."""
 
     pi: float
-    stream_mse: Float[np.ndarray, "E1"]
+    stream_mse: Float[np.ndarray, "streams"]
 
 
 def evaluate_receiver(problem: AirCompProblem, design: TransceiverDesign) -> Evaluation:
@@ -40,7 +39,7 @@ def evaluate_receiver(problem: AirCompProblem, design: TransceiverDesign) -> Eva
     return Evaluation(*(part if part.ndim else float(part) for part in parts))
 
 
-def evaluate_combined(problem: CombinedProblem, design: CombinedDesign) -> CombinedEvaluation:
+def evaluate_combined(problem: AnyProblem, design: AnyDesign) -> CombinedEvaluation:
     """Pi and its streams."""
     errors = stream_mse(problem, design)
     return CombinedEvaluation(float(problem.stream_weights @ errors), errors)

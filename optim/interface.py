@@ -8,6 +8,9 @@ from jaxtyping import Float
 
 from optim import certificate, checks, normal_form
 from optim.combined import bound, form
+from optim.combined.blocks import MultiBlockDesign, MultiBlockProblem
+from optim.combined.form import CombinedForm
+from optim.combined.mse import AnyProblem
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.design import CombinedDesign, TransceiverDesign
@@ -15,7 +18,7 @@ from optim.evaluation import CombinedEvaluation, Evaluation, evaluate_combined, 
 from optim.options import options_of
 from optim.problem import AirCompProblem
 from optim.solution import Solution
-from optim.solvers.base import AbstractTransceiverSolver
+from optim.solvers.base import AbstractTransceiverSolver, check_combined_scope, check_receiver_scope
 from optim.solvers.catalogue import build_solver
 
 
@@ -41,12 +44,12 @@ def solve(
 
 @overload
 def solve(
-    problem: CombinedProblem, method: str | AbstractTransceiverSolver = ..., **effort: Unpack[Effort]
+    problem: AnyProblem, method: str | AbstractTransceiverSolver = ..., **effort: Unpack[Effort]
 ) -> CombinedSolution: ...
 
 
 def solve(
-    problem: AirCompProblem | CombinedProblem,
+    problem: AirCompProblem | AnyProblem,
     method: str | AbstractTransceiverSolver = "auto",
     **effort: Unpack[Effort],
 ) -> Solution | CombinedSolution:
@@ -67,14 +70,11 @@ def solve(
         solver = build_solver(method, options_of(effort))
     if problem.num_devices == 0:
         raise ValueError("channel has no rows: there is nothing to solve without devices")
-    if isinstance(problem, CombinedProblem):
-        return solver.solve_combined(problem)
-    if problem.device_antennas > 1 and not solver.takes_device_antennas:
-        raise ValueError(
-            f"device_antennas = {problem.device_antennas}: {type(solver).__name__} designs for "
-            "one antenna per device; use method 'auto' or 'sqp'"
-        )
-    return solver.solve_receiver(problem)
+    if isinstance(problem, AirCompProblem):
+        check_receiver_scope(solver, problem)
+        return solver.solve_receiver(problem)
+    check_combined_scope(solver, problem)
+    return solver.solve_combined(problem)
 
 
 @overload
@@ -82,22 +82,23 @@ def evaluate(problem: AirCompProblem, design: TransceiverDesign) -> Evaluation: 
 
 
 @overload
-def evaluate(problem: CombinedProblem, design: CombinedDesign) -> CombinedEvaluation: ...
+def evaluate(problem: AnyProblem, design: CombinedDesign | MultiBlockDesign) -> CombinedEvaluation: ...
 
 
 def evaluate(
-    problem: AirCompProblem | CombinedProblem, design: TransceiverDesign | CombinedDesign
+    problem: AirCompProblem | AnyProblem, design: TransceiverDesign | CombinedDesign | MultiBlockDesign
 ) -> Evaluation | CombinedEvaluation:
     """The errors of a design, also of one that was made for another noise, channel or budget."""
-    if isinstance(problem, CombinedProblem) and isinstance(design, CombinedDesign):
-        return evaluate_combined(problem, design)
+    for kinds in ((CombinedProblem, CombinedDesign), (MultiBlockProblem, MultiBlockDesign)):
+        if isinstance(problem, kinds[0]) and isinstance(design, kinds[1]):
+            return evaluate_combined(problem, design)
     if isinstance(problem, AirCompProblem) and isinstance(design, TransceiverDesign):
         return evaluate_receiver(problem, design)
     raise TypeError(f"a {type(design).__name__} is no design for a {type(problem).__name__}")
 
 
 def lower_bound(
-    problem: AirCompProblem | CombinedProblem, multipliers: Any = None
+    problem: AirCompProblem | AnyProblem, multipliers: Any = None
 ) -> Float[np.ndarray, "*batch"] | float:
     r"""A number that no design can beat, from any multipliers; only their proportions matter.
 
@@ -108,9 +109,9 @@ def lower_bound(
             the edge of this set. Without any, the better of uniform and matched multipliers, ``1 / (P_k
             |h_k|^2)``.
     """
-    if isinstance(problem, CombinedProblem):
-        return _combined_bound(problem, multipliers)
-    return _receiver_bound(problem, multipliers)
+    if isinstance(problem, AirCompProblem):
+        return _receiver_bound(problem, multipliers)
+    return _combined_bound(problem, multipliers)
 
 
 def _receiver_bound(problem: AirCompProblem, multipliers: Any) -> Float[np.ndarray, "*batch"] | float:
@@ -126,27 +127,27 @@ def _receiver_bound(problem: AirCompProblem, multipliers: Any) -> Float[np.ndarr
     return value if problem.batch_shape else float(value)
 
 
-def _combined_bound(problem: CombinedProblem, multipliers: Sequence[Any] | None) -> float:
+def _combined_bound(problem: AnyProblem, multipliers: Sequence[Any] | None) -> float:
     normal = form.normalise(problem)
     if multipliers is None:
         candidates = bound.closed_form_multipliers(normal)
     else:
-        candidates = _per_device_multipliers(problem, multipliers)[None] / normal.reference_divisor_w
+        candidates = _per_device_multipliers(normal, multipliers)[None] / normal.reference_divisor_w
     return float(bound.combined_dual_value(normal, candidates).max())
 
 
-def _per_device_multipliers(problem: CombinedProblem, multipliers: Sequence[Any]) -> Float[np.ndarray, "2 K"]:
+def _per_device_multipliers(normal: CombinedForm, multipliers: Sequence[Any]) -> Float[np.ndarray, "J K"]:
     """Stream by stream to device by device."""
-    if len(multipliers) != 1 + problem.num_edge_servers:
+    places = normal.places
+    if len(multipliers) != len(places):
         raise ValueError(
-            f"multipliers has {len(multipliers)} entries: give {1 + problem.num_edge_servers}, "
-            "one array per stream, the base station's first"
+            f"multipliers has {len(multipliers)} entries: give {len(places)}, one array per stream, block by "
+            "block, the base station's first"
         )
-    table = np.zeros((2, problem.num_devices))
-    everyone = np.arange(problem.num_devices)
-    for stream, devices in enumerate((everyone, *problem.members)):
-        field = f"multipliers[{stream}]"
+    table = np.zeros(normal.budgets.targets.shape)
+    for stream, (block, index) in enumerate(places):
+        field, devices = f"multipliers[{stream}]", normal.problem.blocks[block].devices_of(index)
         given = checks.real_array(field, multipliers[stream])
         checks.non_negative(field, given, "a bound needs multipliers of 0 or more")
-        table[min(stream, 1), devices] = checks.broadcast(field, given, devices.shape)
+        table[2 * block + min(index, 1), devices] = checks.broadcast(field, given, devices.shape)
     return table

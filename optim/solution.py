@@ -46,6 +46,11 @@ class Status(enum.Enum):
     )
 
 
+# A relative gap at rounding level proves a global optimum.
+PROVED_GAP = 1e-6
+PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT)
+
+
 class VerificationError(AssertionError):
     """A solution disagrees with its problem."""
 

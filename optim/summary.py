@@ -85,6 +85,7 @@ def _combined(solution: CombinedSolution, method: str) -> list[str]:
         f"{method}: Pi {_level(solution.pi)}",
         f"  error at the base station {base}, at the edge servers {', '.join(edges) or 'none'}",
         _certificate(solution.lower_bound, solution.gap),
+        f"  {solution.certificate}",
         f"  {_sentence(solution.status)}",
     ]
 

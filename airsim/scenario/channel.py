@@ -91,7 +91,9 @@ class Allocation(Section):
     `misalignment_weight` divides the noise in the design: 1 minimises the MSE, more lowers the bias.
     """
 
-    method: Literal["auto", "phase-mm", "alternating", "sca", "sdr", "full-power", "inversion"] = "auto"
+    method: Literal["auto", "sqp", "phase-mm", "alternating", "sca", "sdr", "full-power", "inversion"] = (
+        "auto"
+    )
     misalignment_weight: Positive = 1.0
-    starts: Count = 2
+    starts: Count = 4
     max_iterations: Count = 8

@@ -1,15 +1,15 @@
-r"""A certified lower bound on Pi with one energy budget per device, from any multipliers.
+r"""A certified lower bound with one energy budget per device, from any multipliers.
 
-Per stream the lifted problem has the dual constraint :math:`\sum_k \mu_{ik} a_{ik}^H a_{ik} \preceq I`, and
-per device there remains a convex problem in its two powers, whose own dual gives for every energy price
+Per receiver the lifted problem has the dual constraint :math:`\sum_k \mu_{ik} a_{ik}^H a_{ik} \preceq I`, and
+per device there remains a convex problem in its powers, whose own dual gives for every energy price
 :math:`\nu \ge 0`
 
 .. math:: \Pi \ge \sum_k \Big\{ \sum_i \Big[ W_i w_{ik}^2 \frac{\mu_{ik}}{p_{ik} + \mu_{ik}}
           + \nu_k \alpha_i p_{ik} \Big] - \nu_k \bar P_k \Big\}, \qquad
           p_{ik} = \Big[ w_{ik} \sqrt{\rho_i \mu_{ik} / \nu_k} - \mu_{ik} \Big]_0^{P_k^{\rm peak}}
 
-(powers relative to the reference power in the rows). In :math:`u = 1/\sqrt\nu` the energy is piecewise linear
-with four kinks, so the best price has a closed form; being off by rounding costs tightness, never validity.
+(powers relative to the reference power in the rows). Being off the best price by rounding costs tightness,
+never validity. Interference between tasks is never negative: dropping it keeps the bound valid, but far.
 """
 
 import numpy as np
@@ -17,21 +17,21 @@ from jaxtyping import Float
 
 from optim.certificate import ROUNDING_MARGIN, spectral_radius
 from optim.combined.form import Beams, CombinedForm
-from optim.combined.power_split import DeviceBudgets
+from optim.combined.water_filling import energy_price, priced_power
 
 
 def combined_dual_value(
-    form: CombinedForm, multipliers: Float[np.ndarray, "C 2 K"]
+    form: CombinedForm, multipliers: Float[np.ndarray, "C J K"]
 ) -> Float[np.ndarray, "C"]:
-    """Certified bound on Pi, in the problem's own units, for each of `C` sets of multipliers.
+    """Certified bound, in the problem's own units, for each of `C` sets of multipliers.
 
-    Each receiver's multipliers are scaled to the edge of its feasible set. Pi is never negative, so neither
-    is the bound: where the prices outweigh the rest, 0 is returned.
+    Each receiver's multipliers are scaled to the edge of its feasible set. Errors are never negative, so
+    neither is the bound: where the prices outweigh the rest, 0 is returned.
     """
     usable = np.where(form.reachable & (form.budgets.targets > 0) & (multipliers > 0), multipliers, 0.0)
     feasible = usable / _radii(form, usable)
-    price = _best_price(form.budgets, feasible)
-    power = _priced_power(form.budgets, feasible, price)
+    price = energy_price(form.budgets, feasible)
+    power = priced_power(form.budgets, feasible, price)
     weighted = form.device_weights * form.budgets.targets**2
     positive = feasible > 0
     lost = np.where(positive, weighted * feasible / np.where(positive, power + feasible, 1.0), 0.0)
@@ -44,8 +44,8 @@ def combined_dual_value(
 
 
 def stationary_multipliers(
-    form: CombinedForm, beams: Beams, power: Float[np.ndarray, "2 K"]
-) -> Float[np.ndarray, "2 K"]:
+    form: CombinedForm, beams: Beams, power: Float[np.ndarray, "J K"]
+) -> Float[np.ndarray, "J K"]:
     """The multipliers a stationary point stands for: ``mu = p (w / (sqrt(p) z) - 1)_+``; 0 where z is."""
     received = np.sqrt(power) * form.strengths(beams)
     heard = received > 0
@@ -53,14 +53,14 @@ def stationary_multipliers(
     return np.where(heard, power * np.maximum(ratio - 1, 0.0), 0.0)
 
 
-def closed_form_multipliers(form: CombinedForm) -> Float[np.ndarray, "2 2 K"]:
+def closed_form_multipliers(form: CombinedForm) -> Float[np.ndarray, "2 J K"]:
     """Uniform multipliers and matched ones, ``1 / |a_k|^2``."""
     strengths = np.stack([(np.abs(s.rows) ** 2).sum(axis=-1)[s.receiver_of, s.slot_of] for s in form.stacks])
     matched = np.where(strengths > 0, 1 / np.where(strengths > 0, strengths, 1.0), 0.0)
     return np.stack([np.ones_like(matched), matched])
 
 
-def _radii(form: CombinedForm, multipliers: Float[np.ndarray, "C 2 K"]) -> Float[np.ndarray, "C 2 K"]:
+def _radii(form: CombinedForm, multipliers: Float[np.ndarray, "C J K"]) -> Float[np.ndarray, "C J K"]:
     """Spectral radius at the receiver of each transmission."""
     radii = np.empty_like(multipliers)
     for phase, stack in enumerate(form.stacks):
@@ -68,39 +68,3 @@ def _radii(form: CombinedForm, multipliers: Float[np.ndarray, "C 2 K"]) -> Float
         padded[:, stack.receiver_of, stack.slot_of] = multipliers[:, phase]
         radii[:, phase] = spectral_radius(stack.rows, padded)[:, stack.receiver_of]
     return radii
-
-
-def _best_price(
-    budgets: DeviceBudgets, multipliers: Float[np.ndarray, "C 2 K"]
-) -> Float[np.ndarray, "C 1 K"]:
-    """The energy price at which a device spends its average power; 0 where its peaks bind first."""
-    slope = budgets.targets * np.sqrt(budgets.priorities * multipliers)
-    active = slope > 0
-    safe = np.where(active, slope, 1.0)
-    kinks = np.concatenate([multipliers / safe, (multipliers + budgets.peak) / safe], axis=-2)
-    kinks = np.sort(np.where(np.concatenate([active, active], axis=-2), kinks, 0.0), axis=-2)  # C 4 K
-    power = np.clip(
-        slope[..., None, :, :] * kinks[..., :, None, :] - multipliers[..., None, :, :], 0.0, budgets.peak
-    )
-    power = np.where(active[..., None, :, :], power, 0.0)
-    energy = (budgets.shares * power).sum(axis=-2)  # C 4 K
-    after = np.clip((energy <= budgets.average).sum(axis=-2, keepdims=True), 1, 3)
-    low, high = (np.take_along_axis(kinks, after - i, axis=-2) for i in (1, 0))
-    energy_low, energy_high = (np.take_along_axis(energy, after - i, axis=-2) for i in (1, 0))
-    rising = energy_high > energy_low
-    fraction = np.where(
-        rising, (budgets.average - energy_low) / np.where(rising, energy_high - energy_low, 1.0), 0.0
-    )
-    inverse_root = low + np.clip(fraction, 0.0, 1.0) * (high - low)
-    binding = (energy[..., -1:, :] > budgets.average) & (inverse_root > 0)
-    return np.where(binding, 1 / np.where(binding, inverse_root, 1.0) ** 2, 0.0)
-
-
-def _priced_power(
-    budgets: DeviceBudgets, multipliers: Float[np.ndarray, "C 2 K"], price: Float[np.ndarray, "C 1 K"]
-) -> Float[np.ndarray, "C 2 K"]:
-    """The powers that minimise each device's Lagrangian."""
-    free = price <= 0
-    slope = budgets.targets * np.sqrt(budgets.priorities * multipliers)
-    wanted = slope / np.sqrt(np.where(free, 1.0, price)) - multipliers
-    return np.where(free, budgets.peak, np.clip(wanted, 0.0, budgets.peak))

@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from optim.combined.certify import certified
 from optim.combined.form import Beams, CombinedForm, ReceiverStack, normalise, per_stack
+from optim.combined.mse import AnyProblem
 from optim.combined.power_split import available_power
-from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.homotopy import STEPS_PER_LEVEL, factors_at, level_counts, softest_factors
 from optim.momentum import trial_points
@@ -24,12 +24,12 @@ class State:
     """Where a batch of descents stands: beams, relative power caps, error relative to silence, last move."""
 
     beams: Beams
-    power: Float[np.ndarray, "S 2 K"]
+    power: Float[np.ndarray, "S J K"]
     error: Float[np.ndarray, "S"]
     moves: Beams
 
 
-def descend(problem: CombinedProblem, options: SolverOptions) -> CombinedSolution:
+def descend(problem: AnyProblem, options: SolverOptions) -> CombinedSolution:
     """Screened starts, tracked through softer problems, then joint descent; certified."""
     form = normalise(problem)
     beams = screened_beams(form, options)
@@ -72,7 +72,7 @@ def accelerated_step(form: CombinedForm, state: State) -> State:
     )
 
 
-def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> State:
+def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S J K"]) -> State:
     """A few joint steps on each softer problem in turn, then the state on the problem itself."""
     softest = per_stack(lambda stack: softest_factors(stack.rows, stack.targets), form.stacks)
     num_levels = max(int(level_counts(factors).max()) for factors in softest)
@@ -85,7 +85,7 @@ def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"])
     return resting(form, beams, power)
 
 
-def resting(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> State:
+def resting(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S J K"]) -> State:
     """A state without momentum."""
     error = form.error(beams, form.strengths(beams), power)
     return State(beams, power, error, per_stack(np.zeros_like, beams))
@@ -103,15 +103,15 @@ def screened_beams(form: CombinedForm, options: SolverOptions) -> Beams:
     )
 
 
-def equal_split(form: CombinedForm, num_starts: int) -> Float[np.ndarray, "S 2 K"]:
-    """The same power towards the base station and towards the edge server."""
-    return np.ones((num_starts, 2, form.problem.num_devices))
+def equal_split(form: CombinedForm, num_starts: int) -> Float[np.ndarray, "S J K"]:
+    """The same power in all phases."""
+    return np.ones((num_starts, *form.budgets.targets.shape))
 
 
-def receiver_steps(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S 2 K"]) -> Beams:
+def receiver_steps(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S J K"]) -> Beams:
     """One phase step at every receiver under the present powers."""
 
     def step(stack: ReceiverStack, available: np.ndarray, points: np.ndarray) -> np.ndarray:
         return phase_step(stack.powered_rows(available), repeated(stack.targets, len(points)), points)
 
-    return per_stack(step, form.stacks, (power[:, 0], power[:, 1]), beams)
+    return per_stack(step, form.stacks, tuple(np.moveaxis(power, -2, 0)), beams)

@@ -9,34 +9,44 @@ import numpy as np
 from jaxtyping import Complex, Float, Int
 
 from optim import checks
+from optim.combined import fields
+from optim.combined.shares import phase_shares
+from optim.design import CombinedDesign
 from optim.problem import AirCompProblem
 
 # A device whose payload deviates less than this sends nothing: there is nothing to normalise by.
 SILENT_STD = 1e-12
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CombinedProblem:
     r"""Every device serves the base station (shared adapter) and its edge server (personal adapter):
 
-    .. math:: \min\ \Pi = \frac{R_s}{R} \mathrm{MSE}_0 + \frac{R_p}{R} \sum_n \frac{D_n}{D} \mathrm{MSE}_n
+    .. math:: \min\ \Pi = \alpha_s \mathrm{MSE}_0 + \alpha_p \sum_n \frac{D_n}{D} \mathrm{MSE}_n
               \quad\text{subject to}\quad |b_k^\bullet|^2 \le P_k^{\rm peak},\
-              \frac{R_s}{R} |b_k^s|^2 + \frac{R_p}{R} |b_k^p|^2 \le \bar P_k
+              \alpha_s |b_k^s|^2 + \alpha_p |b_k^p|^2 \le \bar P_k
 
-    with :math:`R = R_s + R_p`: the communication term of [Sun, Theorem 3, Eq. 41]. The average is taken
-    over the round, since a phase lasts in proportion to its rank. Tasks are orthogonal. Stream 0 is the
-    base station, stream n edge server n.
+    with :math:`\alpha_s = R_s / (R_s + R_p)`: the communication term of [Sun, Theorem 3, Eq. 41]. The average
+    is taken over the round, since a phase lasts in proportion to its payload. Stream 0 is the base station,
+    stream n edge server n.
 
     Args:
         base_station_channel: one row per device.
-        edge_channels: for each edge server one row per member, in the order of `members`.
+        edge_channels: for each edge server one row per member, in the order of `members`; with
+            ``task_access="reuse"`` one row per device, as every edge server then hears everybody.
         members: for each edge server the devices of its task; every device stands in exactly one.
         data_sizes: D_k > 0.
         rank_shared, rank_personal: R_s and R_p; one of them may be 0, its streams then stay silent.
+        shares: the pair (alpha_s, alpha_p) in place of ranks, in any unit, symbols say; they are made to sum
+            to 1. Heads or biases in a payload make them differ from the ranks' shares.
         average_power_w, peak_power_w: one number, or one per device.
         noise_power_w: one number, or the base station's and then one per edge server.
         payload_std: standard deviations of each device's shared and personal payload. As payloads are sent at
             unit variance, targets then are aggregation weights times deviation over `reference_std`.
+        misalignment_weight: kappa; a design minimises the sum of ``W_i (kappa misalignment_i + noise_i)``. 1
+            gives Pi; a large kappa approaches uniform forcing, whose aggregate is unbiased.
+        task_access: "orthogonal", or "reuse" of one channel by all tasks at once. Then devices of other tasks
+            add :math:`\sum_j |m_n^H h_{nj} b_j^p|^2` to the misalignment at edge server n.
     """
 
     # Anything array-like comes in; what stands on the left of each `|` is kept.
@@ -44,42 +54,47 @@ class CombinedProblem:
     edge_channels: tuple[Complex[np.ndarray, "_ _"], ...] | Any
     members: tuple[Int[np.ndarray, "_"], ...] | Any
     data_sizes: Float[np.ndarray, "K"] | Any
-    rank_shared: int
-    rank_personal: int
+    rank_shared: int | None = None
+    rank_personal: int | None = None
+    shares: tuple[float, float] | Any = None
     average_power_w: Float[np.ndarray, "K"] | Any
     peak_power_w: Float[np.ndarray, "K"] | Any
     noise_power_w: Float[np.ndarray, "E1"] | Any
     payload_std: tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | Any = None
+    misalignment_weight: float = 1.0
+    task_access: str = "orthogonal"
 
     def __post_init__(self) -> None:
-        base_channel = _matrix("base_station_channel", self.base_station_channel)
+        base_channel = fields.matrix("base_station_channel", self.base_station_channel)
         num_devices = len(base_channel)
         if num_devices == 0:
             raise ValueError("base_station_channel has no rows: give one per device")
-        members = tuple(_member_list(n, task) for n, task in enumerate(self.members))
-        _check_partition(members, num_devices)
+        members = tuple(fields.member_list(n, task) for n, task in enumerate(self.members))
+        fields.check_partition(members, num_devices)
         channels = tuple(
-            _matrix(f"edge_channels[{n}]", channel) for n, channel in enumerate(self.edge_channels)
+            fields.matrix(f"edge_channels[{n}]", channel) for n, channel in enumerate(self.edge_channels)
         )
-        _check_rows(channels, members)
-        _check_ranks(self.rank_shared, self.rank_personal)
+        fields.check_access(self.task_access)
+        fields.check_rows(channels, members, num_devices if self.reuse else None)
         freeze = object.__setattr__
+        freeze(self, "shares", phase_shares(self.rank_shared, self.rank_personal, self.shares))
+        freeze(self, "misalignment_weight", fields.weight(self.misalignment_weight))
         freeze(self, "base_station_channel", base_channel)
         freeze(self, "edge_channels", channels)
         freeze(self, "members", members)
-        sizes = _per_device("data_sizes", self.data_sizes, num_devices)
+        sizes = fields.per_device("data_sizes", self.data_sizes, num_devices)
         checks.positive(
             "data_sizes", sizes, "a device without data cannot be aggregated; drop it from the cohort"
         )
         freeze(self, "data_sizes", sizes)
         for field in ("average_power_w", "peak_power_w"):
-            power_w = _per_device(field, getattr(self, field), num_devices)
+            power_w = fields.per_device(field, getattr(self, field), num_devices)
             checks.non_negative(field, power_w, "a device that stays silent has 0 W")
             freeze(self, field, power_w)
         noise_w = checks.real_array("noise_power_w", self.noise_power_w)
         checks.positive("noise_power_w", noise_w, "give the receiver's noise power in watts, above zero")
         freeze(self, "noise_power_w", checks.broadcast("noise_power_w", noise_w, (1 + len(members),)))
-        freeze(self, "payload_std", _payload_std(self.payload_std, num_devices))
+        freeze(self, "payload_std", fields.payload_std(self.payload_std, num_devices))
 
     @property
     def num_devices(self) -> int:
@@ -92,10 +107,24 @@ class CombinedProblem:
         return len(self.members)
 
     @property
-    def shares(self) -> tuple[float, float]:
-        """``(R_s / R, R_p / R)``: share of each adapter in payload, airtime and error."""
-        total = self.rank_shared + self.rank_personal
-        return self.rank_shared / total, self.rank_personal / total
+    def reuse(self) -> bool:
+        """Whether all tasks share one channel."""
+        return self.task_access == "reuse"
+
+    @property
+    def blocks(self) -> "tuple[CombinedProblem, ...]":
+        """The problem itself: one coherence block."""
+        return (self,)
+
+    def joined(self, designs: Sequence[CombinedDesign]) -> CombinedDesign:
+        """The design of the whole problem from one per block."""
+        (design,) = designs
+        return design
+
+    @property
+    def block_shares(self) -> tuple[float, ...]:
+        """The one block takes all of the round."""
+        return (1.0,)
 
     @property
     def task_sizes(self) -> Float[np.ndarray, "E"]:
@@ -141,14 +170,25 @@ class CombinedProblem:
 
     def streams(self, power_w: Sequence[Float[np.ndarray, "_"]]) -> tuple[AirCompProblem, ...]:
         """Each stream alone, with the given power caps of its devices."""
-        channels = (self.base_station_channel, *self.edge_channels)
+        channels = [self.own_channel(stream) for stream in range(1 + self.num_edge_servers)]
         stacked = zip(channels, self.targets, power_w, self.noise_power_w, strict=True)
-        return tuple(AirCompProblem(*parts) for parts in stacked)
+        return tuple(AirCompProblem(*parts, self.misalignment_weight) for parts in stacked)
 
     @cached_property
     def streams_at_peak(self) -> tuple[AirCompProblem, ...]:
         """Each stream alone under its peak powers; errors of a given design do not depend on the caps."""
         return self.streams([self.peak_power_w, *(self.peak_power_w[task] for task in self.members)])
+
+    def devices_of(self, stream: int) -> Int[np.ndarray, "_"]:
+        """Who serves a stream: everybody the base station, the members of a task its edge server."""
+        return self.members[stream - 1] if stream else np.arange(self.num_devices)
+
+    def own_channel(self, stream: int) -> Complex[np.ndarray, "_ _"]:
+        """Channel of the devices that serve a stream."""
+        if stream == 0:
+            return self.base_station_channel
+        channel = self.edge_channels[stream - 1]
+        return channel[self.members[stream - 1]] if self.reuse else channel
 
     def _relative_std(self) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
         if self.payload_std is None:
@@ -156,83 +196,3 @@ class CombinedProblem:
         reference = self.reference_std
         shared, personal = (np.where(std < SILENT_STD, 0.0, std) / reference for std in self.payload_std)
         return shared, personal
-
-
-def _matrix(field: str, values: Any) -> Complex[np.ndarray, "rows N"]:
-    matrix = checks.complex_array(field, values)
-    if matrix.ndim != 2 or matrix.shape[1] == 0:
-        raise ValueError(
-            f"{field} has shape {matrix.shape}: give one row per device and one column per antenna"
-        )
-    matrix.setflags(write=False)
-    return matrix
-
-
-def _per_device(field: str, values: Any, num_devices: int) -> Float[np.ndarray, "K"]:
-    return checks.broadcast(field, checks.real_array(field, values), (num_devices,))
-
-
-def _member_list(task: int, values: Any) -> Int[np.ndarray, "_"]:
-    members = np.asarray(values)
-    if members.ndim != 1 or (members.size and not np.issubdtype(members.dtype, np.integer)):
-        raise ValueError(f"members[{task}] = {values!r} is not allowed: give a list of device indices")
-    members = members.astype(np.int64)
-    members.setflags(write=False)
-    return members
-
-
-def _check_partition(members: tuple[Int[np.ndarray, "_"], ...], num_devices: int) -> None:
-    for task, devices in enumerate(members):
-        checks.refuse(
-            f"members[{task}]",
-            devices,
-            (devices < 0) | (devices >= num_devices),
-            f"devices are 0 to {num_devices - 1}",
-        )
-    counts = np.bincount(np.concatenate([*members, np.zeros(0, np.int64)]), minlength=num_devices)
-    if (counts != 1).any():
-        device = int(np.argmax(counts != 1))
-        raise ValueError(
-            f"members: device {device} stands in {counts[device]} tasks; every device needs exactly one "
-            "(drop absent devices from all arguments)"
-        )
-
-
-def _check_rows(
-    channels: tuple[Complex[np.ndarray, "_ _"], ...], members: tuple[Int[np.ndarray, "_"], ...]
-) -> None:
-    if len(channels) != len(members):
-        raise ValueError(
-            f"edge_channels has {len(channels)} entries but members has {len(members)}: one each per task"
-        )
-    for task, (channel, devices) in enumerate(zip(channels, members, strict=True)):
-        if len(channel) != len(devices):
-            raise ValueError(
-                f"edge_channels[{task}] has {len(channel)} rows but members[{task}] has {len(devices)} "
-                "devices: give one row per member, in the same order"
-            )
-
-
-def _check_ranks(rank_shared: int, rank_personal: int) -> None:
-    for field, rank in (("rank_shared", rank_shared), ("rank_personal", rank_personal)):
-        if not isinstance(rank, int | np.integer) or rank < 0:
-            raise ValueError(f"{field} = {rank} is not allowed: ranks are whole numbers, 0 or more")
-    if rank_shared + rank_personal == 0:
-        raise ValueError("rank_shared and rank_personal are both 0: there is nothing to aggregate")
-
-
-def _payload_std(
-    values: Any, num_devices: int
-) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
-    if values is None:
-        return None
-    entries = len(values) if hasattr(values, "__len__") else 1
-    if entries != 2:
-        raise ValueError(f"payload_std has {entries} entries: give the pair (shared, personal)")
-    pair = []
-    for name, std in zip(("shared", "personal"), values, strict=True):
-        field = f"payload_std ({name})"
-        array = _per_device(field, std, num_devices)
-        checks.non_negative(field, array, "standard deviations are 0 or more")
-        pair.append(array)
-    return pair[0], pair[1]

@@ -5,50 +5,74 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from optim.combined.mse import stream_mse
-from optim.combined.problem import CombinedProblem
+from optim.combined import mse
+from optim.combined.blocks import MultiBlockDesign
+from optim.combined.mse import AnyDesign, AnyProblem
 from optim.design import CombinedDesign
 from optim.solution import History, Status, relative_gap, require_at_most, require_equal
 
 
 @dataclass(frozen=True, eq=False)
 class CombinedSolution:
-    """A design for a :class:`~optim.CombinedProblem` and the errors it reaches."""
+    """A design for a :class:`~optim.CombinedProblem` and the errors it reaches.
 
-    design: CombinedDesign
+    `lower_bound` is below the `objective` of every design: Pi, unless misalignment is weighted. With several
+    blocks `stream_mse` goes through them in turn, and the design has one part per block.
+    """
+
+    design: CombinedDesign | MultiBlockDesign
     pi: float
-    stream_mse: Float[np.ndarray, "E1"]
+    objective: float
+    stream_mse: Float[np.ndarray, "streams"]
     lower_bound: float
+    certified: bool
     status: Status
     history: History
 
     @property
     def gap(self) -> float:
-        """``pi / lower_bound - 1``: distance to the certificate; at rounding level, proof of optimality."""
-        return float(relative_gap(self.pi, self.lower_bound))
+        """``objective / lower_bound - 1``: distance to the bound; at rounding level, proof of optimality."""
+        return float(relative_gap(self.objective, self.lower_bound))
 
-    def verify(self, problem: CombinedProblem) -> None:
+    @property
+    def certificate(self) -> str:
+        """What the bound says about this design, as a sentence."""
+        if self.certified:
+            return f"Certified: no design lowers the objective by more than {self.gap / (1 + self.gap):.2%}."
+        return (
+            "Not certified: the tasks share one channel and the bound leaves out their interference. It is "
+            "valid but may be far below every design, so the gap does not say how good this one is."
+        )
+
+    def verify(self, problem: AnyProblem) -> None:
         """Recompute errors, peak and average powers and the order of the bound.
 
         Raises:
             VerificationError: naming the quantity that disagrees.
         """
-        recomputed = stream_mse(problem, self.design)
+        recomputed = mse.stream_mse(problem, self.design)
         require_equal("stream_mse", self.stream_mse, recomputed, np.maximum(recomputed, self.pi))
         require_equal("pi", self.pi, float(problem.stream_weights @ recomputed), self.pi)
-        shared_w, personal_w = phase_power_w(problem, self.design)
-        for name, power_w in (("base station", shared_w), ("edge servers", personal_w)):
-            require_at_most(f"power towards the {name}", power_w, problem.peak_power_w)
-        share_s, share_p = problem.shares
-        require_at_most("average power", share_s * shared_w + share_p * personal_w, problem.average_power_w)
-        require_at_most("lower_bound", self.lower_bound, self.pi)
+        require_equal("objective", self.objective, mse.objective(problem, self.design), self.objective)
+        powers_w = phase_power_w(problem, self.design)
+        for phase, power_w in enumerate(powers_w):
+            receiver = "edge servers" if phase % 2 else "base station"
+            require_at_most(f"power towards the {receiver}", power_w, problem.peak_power_w)
+        require_at_most("average power", phase_shares(problem) @ powers_w, problem.average_power_w)
+        require_at_most("lower_bound", self.lower_bound, self.objective)
 
 
-def phase_power_w(
-    problem: CombinedProblem, design: CombinedDesign
-) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
-    """Power each device spends while it sends to the base station, and to its edge server."""
-    personal_w = np.zeros(problem.num_devices)
-    for task, part in zip(problem.members, design.edge_servers, strict=True):
-        personal_w[task] = part.power_w
-    return design.base_station.power_w, personal_w
+def phase_power_w(problem: AnyProblem, design: AnyDesign) -> Float[np.ndarray, "J K"]:
+    """Power each device spends towards the base station, then towards its edge server, block by block."""
+    designs = design.blocks if isinstance(design, MultiBlockDesign) else (design,)
+    powers_w = []
+    for block, part in zip(problem.blocks, designs, strict=True):
+        powers_w.append(part.base_station.power_w)
+        powers_w.append(np.abs(mse.personal_scalars(block, part)) ** 2)
+    return np.stack(powers_w)
+
+
+def phase_shares(problem: AnyProblem) -> Float[np.ndarray, "J"]:
+    """How much of the round each of these phases takes."""
+    pairs = zip(problem.block_shares, problem.blocks, strict=True)
+    return np.concatenate([share * np.array(block.shares) for share, block in pairs])

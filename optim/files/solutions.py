@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from optim.combined.blocks import MultiBlockDesign
 from optim.combined.solution import CombinedSolution
 from optim.files import formats, numbers
 from optim.files.designs import design_of, design_tree
@@ -66,6 +67,10 @@ def solution_tree(
     solution: Solution | CombinedSolution, method: str = "", options: SolverOptions | None = None
 ) -> dict[str, Any]:
     """Everything about a solution, in the order a reader asks for it."""
+    if isinstance(solution.design, MultiBlockDesign):
+        raise ValueError(
+            "a design for several blocks has no file form: save each of `design.blocks` on its own"
+        )
     batch = np.ndim(solution.mse) if isinstance(solution, Solution) else 0
     apart = {"design": design_tree(solution.design), "history": _padded(solution.history)}
     names = [field.name for field in fields(solution) if field.name not in (*apart, "status")]

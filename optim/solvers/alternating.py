@@ -9,8 +9,8 @@ from jaxtyping import Complex, Float
 from optim import normal_form
 from optim.combined.certify import certified
 from optim.combined.form import Beams, CombinedForm, normalise
+from optim.combined.mse import AnyProblem
 from optim.combined.power_split import best_split
-from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.linear import solve_ridge
 from optim.options import SolverOptions
@@ -46,14 +46,12 @@ class AlternatingMMSE(AbstractTransceiverSolver):
         best, endings = best_of(points, histories, len(form.rows), self.options)
         return assemble_beams(problem, form, best, rescaled(endings, form))
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         form = normalise(problem)
         rng = self.options.generator()
         starts = [starting_points(s.rows, s.targets, self.options.starts, rng) for s in form.stacks]
-        solutions = [
-            _alternate(form, (base, edges), self.options) for base, edges in zip(*starts, strict=True)
-        ]
-        return min(solutions, key=lambda solution: solution.pi)
+        solutions = [_alternate(form, beams, self.options) for beams in zip(*starts, strict=True)]
+        return min(solutions, key=lambda solution: solution.objective)
 
 
 def alternating_step(
@@ -99,10 +97,10 @@ def _alternate(form: CombinedForm, beams: Beams, options: SolverOptions) -> Comb
     return certified(form, beams, power, status, tuple(history))
 
 
-def _combine(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "2 K"]) -> Beams:
+def _combine(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "J K"]) -> Beams:
     """The MMSE beamformer of every receiver for the powers its devices spend."""
-    base, edges = (
+    parts = zip(form.stacks, power, beams, strict=True)
+    return tuple(
         mmse_point(aligned_rows(stack.powered_rows(spent), points), stack.targets)
-        for stack, spent, points in zip(form.stacks, power, beams, strict=True)
+        for stack, spent, points in parts
     )
-    return base, edges

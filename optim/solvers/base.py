@@ -10,22 +10,20 @@ from jaxtyping import Bool, Complex, Float
 
 from optim import mse
 from optim.certificate import closed_form_multipliers, dual_value, stationary_multipliers
-from optim.combined.problem import CombinedProblem
+from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.design import TransceiverDesign
 from optim.evaluation import evaluate_receiver
 from optim.normal_form import NormalForm
 from optim.problem import AirCompProblem
-from optim.solution import History, Solution, Status
-
-# A relative gap at rounding level proves a global optimum.
-PROVED_GAP = 1e-6
-PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT)
+from optim.solution import PROVABLE, PROVED_GAP, History, Solution, Status
 
 
 class AbstractTransceiverSolver(abc.ABC):
     """Turns a problem of either kind into a solution."""
 
+    # Whether tasks may share one channel.
+    takes_task_reuse: ClassVar[bool] = False
     # Whether `device_antennas` may be above 1.
     takes_device_antennas: ClassVar[bool] = False
 
@@ -34,8 +32,26 @@ class AbstractTransceiverSolver(abc.ABC):
         """A design for one receiver, or for a batch of independent ones."""
 
     @abc.abstractmethod
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         """A design for the base station and all edge servers, with one energy budget per device."""
+
+
+def check_receiver_scope(solver: AbstractTransceiverSolver, problem: AirCompProblem) -> None:
+    """Raise `ValueError` if a method cannot design for one such receiver."""
+    if problem.device_antennas > 1 and not solver.takes_device_antennas:
+        raise ValueError(
+            f"device_antennas = {problem.device_antennas}: {type(solver).__name__} designs for "
+            "one antenna per device; use method 'auto' or 'sqp'"
+        )
+
+
+def check_combined_scope(solver: AbstractTransceiverSolver, problem: AnyProblem) -> None:
+    """Raise `ValueError` if a method cannot design such a combined problem."""
+    if problem.reuse and not solver.takes_task_reuse:
+        raise ValueError(
+            f"task_access = 'reuse': {type(solver).__name__} would ignore the interference between "
+            "tasks; use method 'auto' or 'sqp'"
+        )
 
 
 def assemble(

@@ -10,8 +10,8 @@ from jaxtyping import Complex, Float
 from optim import mse, normal_form
 from optim.combined.bound import stationary_multipliers
 from optim.combined.certify import certified_design
-from optim.combined.form import CombinedForm, normalise
-from optim.combined.mse import pi
+from optim.combined.form import normalise
+from optim.combined.mse import AnyProblem, objective
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.design import CombinedDesign, TransceiverDesign
@@ -39,7 +39,7 @@ class FullPower(AbstractTransceiverSolver):
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         return _assembled(problem, self._design(problem, normal_form.apply(problem)))
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         return _split_evenly(problem, self._design)
 
     def _design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
@@ -74,7 +74,7 @@ class ChannelInversion(AbstractTransceiverSolver):
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         return _assembled(problem, self._design(problem, normal_form.apply(problem)))
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         return _split_evenly(problem, self._design)
 
     def _design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
@@ -104,22 +104,22 @@ def _assembled(problem: AirCompProblem, design: TransceiverDesign) -> Solution:
     return assemble(problem, normal_form.apply(problem), design, endings)
 
 
-def _split_evenly(problem: CombinedProblem, design_of: Design) -> CombinedSolution:
-    """Each receiver alone, every device with the same power in both phases; silent where Pi has no weight."""
+def _split_evenly(problem: AnyProblem, design_of: Design) -> CombinedSolution:
+    """Each receiver alone, every device with the same power in all phases; silent where Pi has no weight."""
     form = normalise(problem)
-    parts = [
-        _receiver_part(stream, float(weight), design_of)
-        for stream, weight in zip(problem.streams(_even_powers(form)), problem.stream_weights, strict=True)
-    ]
-    design = CombinedDesign(parts[0], tuple(parts[1:]))
-    even = np.ones((2, problem.num_devices))
+    design = problem.joined([_block_design(b, form.reference_power_w, design_of) for b in problem.blocks])
+    even = np.ones(form.budgets.targets.shape)
     multipliers = stationary_multipliers(form, form.project(design), even)[None]
-    return certified_design(form, design, multipliers, Status.CLOSED_FORM, (pi(problem, design),))
+    return certified_design(form, design, multipliers, Status.CLOSED_FORM, (objective(problem, design),))
 
 
-def _even_powers(form: CombinedForm) -> list[Float[np.ndarray, "_"]]:
-    members = form.problem.members
-    return [form.reference_power_w, *(form.reference_power_w[task] for task in members)]
+def _block_design(
+    block: CombinedProblem, power_w: Float[np.ndarray, "K"], design_of: Design
+) -> CombinedDesign:
+    streams = block.streams([power_w, *(power_w[task] for task in block.members)])
+    pairs = zip(streams, block.stream_weights, strict=True)
+    parts = [_receiver_part(stream, float(weight), design_of) for stream, weight in pairs]
+    return CombinedDesign(parts[0], tuple(parts[1:]))
 
 
 def _receiver_part(stream: AirCompProblem, weight: float, design_of: Design) -> TransceiverDesign:

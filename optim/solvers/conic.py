@@ -88,11 +88,10 @@ def lost_signal(stream: ConicStream, arriving: Any, power: Any) -> tuple[Any, li
 
 
 def power_variables(budgets: DeviceBudgets) -> tuple[Any, list[Any]]:
-    """Relative powers of both phases within peak and average."""
+    """Relative powers of all phases within peak and average."""
     power = cp.Variable(budgets.targets.shape, nonneg=True)
-    shares = budgets.shares[:, 0]
-    energy = shares[0] * power[0] + shares[1] * power[1]
-    return power, [power[0] <= budgets.peak, power[1] <= budgets.peak, energy <= budgets.average]
+    peaks = np.broadcast_to(budgets.peak, budgets.targets.shape)
+    return power, [power <= peaks, budgets.shares[:, 0] @ power <= budgets.average]
 
 
 def solve_conic(problem: Any) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 
 from optim import normal_form
 from optim.combined import joint
-from optim.combined.problem import CombinedProblem
+from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.homotopy import STEPS_PER_LEVEL, factors_at, level_counts, softest_factors
 from optim.momentum import trial_points
@@ -47,7 +47,7 @@ class PhaseMajoriseMinimise(AbstractTransceiverSolver):
         best, endings = best_of(points, histories, len(form.rows), self.options)
         return assemble_beams(problem, form, best, rescaled(endings, form))
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         return joint.descend(problem, self.options)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 
 from optim import mse, normal_form, robust_form
 from optim.certificate import dual_value, stationary_multipliers
-from optim.combined.problem import CombinedProblem
+from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.design import TransceiverDesign
 from optim.options import SolverOptions
@@ -41,6 +41,7 @@ class RobustDesign(AbstractTransceiverSolver):
     """
 
     takes_device_antennas = True
+    takes_task_reuse = True
     options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
@@ -60,7 +61,7 @@ class RobustDesign(AbstractTransceiverSolver):
         design = TransceiverDesign(scalars, beamformer, problem.device_antennas)
         return packed(problem, design, _in_units(form, endings), bound, form.silent)
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         """The channels of a combined problem are known: this is its default design."""
         return SequentialQuadratic(self.options).solve_combined(problem)
 

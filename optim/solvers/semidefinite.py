@@ -17,8 +17,8 @@ from optim import normal_form
 from optim.combined import joint
 from optim.combined.bound import combined_dual_value
 from optim.combined.form import Beams, CombinedForm, ReceiverStack, normalise
+from optim.combined.mse import AnyProblem
 from optim.combined.power_split import available_power
-from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
@@ -43,8 +43,8 @@ class Lifted:
     """A solved relaxation: covariances by (phase, receiver), powers, multipliers, the solver's verdict."""
 
     covariances: dict[tuple[int, int], Complex[np.ndarray, "n n"]]
-    power: Float[np.ndarray, "2 K"]
-    multipliers: Float[np.ndarray, "2 K"]
+    power: Float[np.ndarray, "J K"]
+    multipliers: Float[np.ndarray, "J K"]
     verdict: str
 
 
@@ -77,10 +77,10 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         multipliers = np.stack([part.multipliers[0] for part in lifted])[None]
         return assemble_beams(problem, form, best, rescaled(endings, form), multipliers)
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         form = normalise(problem)
         scout = self._scout().solve_combined(problem)
-        lifted = _relax_combined(form, scout.pi / form.scale)
+        lifted = _relax_combined(form, scout.objective / form.scale)
         beams = _drawn_beams(form, lifted, form.project(scout.design), self.options)
         power = available_power(form.budgets, form.strengths(beams))
         solution = joint.refine(form, joint.resting(form, beams, power), self.options)
@@ -118,8 +118,7 @@ def _drawn_beams(form: CombinedForm, lifted: Lifted, scout: Beams, options: Solv
         stack: ReceiverStack = form.stacks[phase]
         rows = stack.powered_rows(lifted.power[phase])[receiver]
         beams[phase][1:, receiver] = drawn(covariance, rows, stack.targets[receiver], options.starts, rng)
-    base, edges = beams
-    return base, edges
+    return beams
 
 
 def _relax_receiver(form: NormalForm, index: int, upper_bound: float) -> Lifted:
@@ -139,8 +138,8 @@ def _relax_combined(form: CombinedForm, upper_bound: float) -> Lifted:
 
 def _solved(
     streams: list[ConicStream],
-    power: "cp.Expression | Float[np.ndarray, '2 K']",
-    fallback_power: Float[np.ndarray, "2 K"],
+    power: "cp.Expression | Float[np.ndarray, 'J K']",
+    fallback_power: Float[np.ndarray, "J K"],
     constraints: list[cp.Constraint],
 ) -> Lifted:
     """Assemble and solve; multipliers of failed solves are zeros, which certify nothing but never lie."""

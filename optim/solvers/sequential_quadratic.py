@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Complex, Float, Int
 
 from optim import normal_form, sqp
-from optim.combined import joint
-from optim.combined.problem import CombinedProblem
+from optim.combined import design
+from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.interior_point import tight_multipliers
 from optim.normal_form import NormalForm
@@ -33,9 +33,12 @@ class SequentialQuadratic(AbstractTransceiverSolver):
 
     The first start is the principal eigenvector of the relaxation's X, the others are samples of it. With one
     start the design is usually optimal for few devices; 32 starts found every optimum that could be proved.
+    Combined problems go the same way, with the devices' energy split in the curvature; under task reuse the
+    bound leaves out the interference, so those designs are not certified.
     """
 
     takes_device_antennas = True
+    takes_task_reuse = True
     options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
@@ -47,8 +50,8 @@ class SequentialQuadratic(AbstractTransceiverSolver):
         points = scaled_along(form.rows, form.targets, points, form.device_antennas)
         return assemble_beams(problem, form, points, endings, multipliers)
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
-        return joint.descend(problem, self.options)
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
+        return design.design(problem, self.options)
 
 
 def tempered(form: NormalForm) -> Complex[np.ndarray, "B KT n"]:

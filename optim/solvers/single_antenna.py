@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 
 from optim import normal_form
-from optim.combined.problem import CombinedProblem
+from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.options import SolverOptions
 from optim.phase_step import reduced_error
@@ -34,10 +34,10 @@ class ThresholdRule(AbstractTransceiverSolver):
         errors = form.objective(reduced_error(form.rows, form.targets, points))
         return assemble_beams(problem, form, points, [(Status.CLOSED_FORM, (float(e),)) for e in errors])
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         raise ValueError(
             "method 'threshold' solves one receiver with fixed powers, but a CombinedProblem couples "
-            f"{1 + problem.num_edge_servers} receivers by their devices' energy: use 'auto' or 'phase-mm'"
+            f"{len(problem.stream_weights)} receivers by their devices' energy: use 'auto' or 'phase-mm'"
         )
 
 
@@ -46,6 +46,7 @@ class ThresholdRule(AbstractTransceiverSolver):
 class Automatic(AbstractTransceiverSolver):
     """Robust if the channel is an estimate, exact with one antenna, else sequential quadratic programming."""
 
+    takes_task_reuse = True
     takes_device_antennas = True
     options: SolverOptions = field(default_factory=SolverOptions)
 
@@ -56,5 +57,5 @@ class Automatic(AbstractTransceiverSolver):
             return ThresholdRule().solve_receiver(problem)
         return SequentialQuadratic(self.options).solve_receiver(problem)
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         return SequentialQuadratic(self.options).solve_combined(problem)

@@ -16,8 +16,8 @@ from optim import hinge, normal_form
 from optim.combined.certify import certified
 from optim.combined.form import Beams, CombinedForm, normalise
 from optim.combined.joint import equal_split, screened_beams
+from optim.combined.mse import AnyProblem
 from optim.combined.power_split import available_power
-from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
@@ -49,10 +49,10 @@ class SuccessiveConvexApproximation(AbstractTransceiverSolver):
         endings = rescaled([(status, history) for _, status, history in runs], form)
         return assemble_beams(problem, form, points, endings)
 
-    def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
+    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         form = normalise(problem)
-        base, edges = screened_beams(form, self.options)
-        return _descend_combined(form, (base[0], edges[0]), self.options)
+        starts = screened_beams(form, self.options)
+        return _descend_combined(form, tuple(points[0] for points in starts), self.options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ def _ended(verdict: str, fall: float) -> Status:
 
 def _gathered(beams: Beams, tangents: list[Tangent]) -> Beams:
     """The beams with every stream of the program replaced by its solution."""
-    base, edges = (points.copy() for points in beams)
+    gathered = tuple(points.copy() for points in beams)
     for tangent in tangents:
-        (base, edges)[tangent.stream.phase][tangent.stream.receiver] = tangent.point()
-    return base, edges
+        gathered[tangent.stream.phase][tangent.stream.receiver] = tangent.point()
+    return gathered

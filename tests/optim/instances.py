@@ -1,5 +1,7 @@
 """Problems to test on: Rayleigh channels, one number per keyword."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from optim import AirCompProblem, CombinedProblem, ErrorCovariance
@@ -59,3 +61,33 @@ def estimated(
     scales = scale * rng.uniform(0.5, 1.5, (*batch, devices))
     problem = receiver(seed, devices, antennas, snr_db, batch)
     return problem.replaced(error_covariance=ErrorCovariance(scales, shape), misalignment_weight=weight)
+
+
+def reusing(seed=0, tasks=(3, 2), antennas=(4, 2), snr_db=10.0, cross_db=-10.0, **fields) -> CombinedProblem:
+    """All tasks on one channel; other tasks' devices arrive at an edge server with `cross_db`."""
+    rng = np.random.default_rng(seed)
+    devices = sum(tasks)
+    members = np.split(rng.permutation(devices), np.cumsum(tasks)[:-1])
+    gains = [np.where(np.isin(np.arange(devices), own), 1.0, 10 ** (cross_db / 20)) for own in members]
+    return CombinedProblem(
+        base_station_channel=rayleigh(rng, devices, antennas[0]),
+        edge_channels=tuple(gain[:, None] * rayleigh(rng, devices, antennas[1]) for gain in gains),
+        members=tuple(members),
+        data_sizes=rng.uniform(0.5, 1.5, devices),
+        shares=(0.6, 0.4),
+        average_power_w=rng.uniform(0.5, 1.5, devices),
+        peak_power_w=4.0,
+        noise_power_w=10 ** (-snr_db / 10) * rng.uniform(0.5, 2.0, 1 + len(tasks)),
+        task_access="reuse",
+        **fields,
+    )
+
+
+def faded(problem: CombinedProblem, seed: int) -> CombinedProblem:
+    """The same problem in another coherence block."""
+    rng = np.random.default_rng(seed)
+    return replace(
+        problem,
+        base_station_channel=rayleigh(rng, *problem.base_station_channel.shape),
+        edge_channels=tuple(rayleigh(rng, *channel.shape) for channel in problem.edge_channels),
+    )

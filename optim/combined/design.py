@@ -1,0 +1,45 @@
+"""The default for combined problems: solve the relaxation, descend from what it suggests, certify."""
+
+import numpy as np
+
+from optim.combined import joint, sqp
+from optim.combined.bound import stationary_multipliers
+from optim.combined.certify import certified_design
+from optim.combined.form import Beams, CombinedForm, normalise
+from optim.combined.interior_point import relax
+from optim.combined.mse import AnyProblem
+from optim.combined.reduced import ReducedObjective
+from optim.combined.relaxed_starts import relaxed_starts
+from optim.combined.solution import CombinedSolution
+from optim.options import SolverOptions
+from optim.solution import Status
+
+
+def design(problem: AnyProblem, options: SolverOptions) -> CombinedSolution:
+    """A design of all receivers and its bound; without interference between tasks it is certified.
+
+    With an infinite `bound_tolerance` no relaxation is solved: starts come from softer problems, and the
+    bound from closed-form multipliers.
+    """
+    form = normalise(problem)
+    if np.isfinite(options.bound_tolerance):
+        relaxation = relax(form, options.bound_tolerance)
+        starts, multipliers = relaxed_starts(form, relaxation, options), [relaxation.multipliers]
+    else:
+        starts, multipliers = _tracked_starts(form, options), []
+    objective = ReducedObjective(form)
+    descent = sqp.descend(objective, objective.join(starts), options)
+    beams, power = objective.split(descent.point), objective.split_power(descent.point)
+    multipliers.append(stationary_multipliers(form, beams, power))
+    return certified_design(
+        form,
+        form.design(beams, power),
+        np.stack(multipliers),
+        Status.CONVERGED if descent.converged else Status.ITERATION_LIMIT,
+        tuple(error * form.scale for error in descent.history),
+    )
+
+
+def _tracked_starts(form: CombinedForm, options: SolverOptions) -> Beams:
+    beams = joint.screened_beams(form, options)
+    return joint.tracked(form, beams, joint.equal_split(form, options.starts)).beams

@@ -1,0 +1,74 @@
+"""The transmissions that matter as one vector, and the way to stacks and to devices."""
+
+import numpy as np
+from jaxtyping import Bool, Complex, Float, Int
+
+from optim.combined.form import CombinedForm
+
+Squares = tuple[Complex[np.ndarray, "_ _ _"], ...]
+Flat = Float[np.ndarray, "M"]
+
+
+class Layout:
+    """Indices of the `M` transmissions that have a target, weight and channel.
+
+    `pairs` are all pairs of transmissions by one device, each in both orders and with itself.
+    """
+
+    def __init__(self, form: CombinedForm) -> None:
+        self.form = form
+        self.used: Bool[np.ndarray, "J K"] = form.reachable & (form.device_weights * form.budgets.targets > 0)
+        self.size = int(self.used.sum())
+        number = np.full(self.used.shape, self.size)
+        number[self.used] = np.arange(self.size)
+        self.places: list[Int[np.ndarray, "_ _"]] = []
+        self.rows: list[Complex[np.ndarray, "_ _ _"]] = []
+        for phase, stack in enumerate(form.stacks):
+            place = np.full(stack.devices.shape, self.size)
+            place[stack.receiver_of, stack.slot_of] = number[phase]
+            self.places.append(place)
+            self.rows.append(stack.rows)
+        one, other, device = np.nonzero(self.used[:, None] & self.used)
+        self.pairs = number[one, device], number[other, device]
+
+    def table(self, flat: Flat) -> Float[np.ndarray, "J K"]:
+        """By phase and device; 0 where a transmission does not matter."""
+        table = np.zeros(self.used.shape)
+        table[self.used] = flat
+        return table
+
+    def stacked(self, flat: Flat) -> list[Float[np.ndarray, "_ _"]]:
+        """By stack, receiver and slot; 0 in empty slots."""
+        padded = np.append(flat, 0.0)
+        return [padded[place] for place in self.places]
+
+    def gathered(self, slots: list[Float[np.ndarray, "_ _"]]) -> Flat:
+        """The vector of values by stack, receiver and slot."""
+        flat = np.zeros(self.size + 1)
+        for place, values in zip(self.places, slots, strict=True):
+            flat[place] = values
+        return flat[:-1]
+
+    def spread(self, values: list[Float[np.ndarray, "_ 1"]]) -> Flat:
+        """The vector in which every transmission has its receiver's value."""
+        pairs = zip(values, self.places, strict=True)
+        return self.gathered([np.broadcast_to(value, place.shape) for value, place in pairs])
+
+    def weighted_grams(self, flat: Flat) -> Squares:
+        """``A^H diag(flat) A`` of every receiver."""
+        pairs = zip(self.rows, self.stacked(flat), strict=True)
+        return tuple(np.swapaxes(rows.conj(), -1, -2) @ (values[..., None] * rows) for rows, values in pairs)
+
+    def quadratic(self, squares: Squares) -> Flat:
+        """``a Q a^H`` of every transmission."""
+        pairs = zip(self.rows, squares, strict=True)
+        return self.gathered([((rows @ square) * rows.conj()).sum(axis=-1).real for rows, square in pairs])
+
+    def covariances(self, lifts: Squares) -> Squares:
+        """``X = Y / W``."""
+        weights = [np.where(stack.weights > 0, stack.weights, 1.0) for stack in self.form.stacks]
+        return tuple(lift / weight[:, None, None] for lift, weight in zip(lifts, weights, strict=True))
+
+    def strengths(self, covariances: Squares) -> Float[np.ndarray, "J K"]:
+        """``sqrt(a X a^H)``, what the lifted beamformers let through."""
+        return np.sqrt(np.maximum(self.table(self.quadratic(covariances)), 0.0))
