@@ -16,7 +16,9 @@ from optim.threshold import scaled_along
 
 BATCH = 96
 PER_PROBLEM = 8
-WIDE_SHARE = 0.01
+WIDE_SHARE = 0.001
+STAGED = 1
+GROUP = (0, 2)
 
 
 @dataclass(eq=False)
@@ -99,14 +101,25 @@ class Search:
         value, point = self.relaxation.bound(born.problem, born.level, born.centre_rad, born.width_rad, born.point, stop)
         level = born.level.copy()
         best = value.copy()
-        for lev in self.order:
-            todo = np.flatnonzero((best < stop) & (born.level != lev))
+        num = len(self.relaxation.base[0])
+        if STAGED == 0:
+            groups = [[lev] for lev in self.order if lev < num]
+        elif STAGED == 1:
+            groups = [range(num)]
+        else:
+            groups = [[lev for lev in GROUP if lev < num], [lev for lev in range(num) if lev not in GROUP]]
+        for g in groups:
+            open_ = np.flatnonzero(best < stop)
+            todo = np.repeat(open_, len(g)); levs = np.tile(np.array(g), len(open_))
+            ok = born.level[todo] != levs
+            todo, levs = todo[ok], levs[ok]
             if not len(todo):
                 continue
-            v, x = self.relaxation.bound(born.problem[todo], np.full(len(todo), lev), born.centre_rad[todo], born.width_rad[todo], point[todo], stop[todo])
+            v, x = self.relaxation.bound(born.problem[todo], levs, born.centre_rad[todo], born.width_rad[todo], point[todo], stop[todo])
+            o = np.argsort(v, kind="stable"); v, x, todo, levs = v[o], x[o], todo[o], levs[o]
             up = v > best[todo]
             t = todo[up]
-            best[t], point[t], level[t] = v[up], x[up], lev
+            best[t], point[t], level[t] = v[up], x[up], levs[up]
         best = np.maximum(best, born.bound)
         branch = self._branching_device(born, point, enough)
         return Nodes(born.problem, born.centre_rad, born.width_rad, best, level, point, branch)

@@ -28,9 +28,10 @@ from optim.hinge import real_rows
 from optim.proof.nodes import CLOSED_WIDTH_RAD
 
 LEVELS = np.array([0.0, 0.5, 0.8, 0.93, 0.99])
-CONE_PRICE = 100.0
-FULL_STEPS = 2
-MAX_STEPS = 10
+CONE_PRICE = 20.0
+FULL_STEPS = 3
+MAX_STEPS = 12
+TOL = 0.1
 STEP_SIZES = np.array([1.0, 0.6, 0.3, 0.15, 0.05])
 
 
@@ -105,34 +106,24 @@ def solve_hinges(hinges: Hinges, point):
     for step in range(MAX_STEPS):
         fits = (hinges.rows @ point[..., None])[..., 0]
         missing = np.maximum(hinges.targets - fits, 0.0)
-        value = _dual_value(hinges, hinges.prices * missing)
+        pull = hinges.prices * missing
+        value = _dual_value(hinges, pull)
         better = value > best[running]
         best[running[better]] = value[better]
         best_point[running[better]] = point[better]
-        active = missing > 0
-        newton = _newton(hinges, active)
-        fits_new = (hinges.rows @ newton[..., None])[..., 0]
-        settled = ((hinges.targets > fits_new) == active).all(axis=-1)
+        primal = ((point[:, None] @ hinges.matrix)[:, 0] * point).sum(-1) + (pull * missing).sum(-1)
+        keep = (best[running] < hinges.stop) & (primal - best[running] > TOL * (np.abs(hinges.stop - primal)))
+        if not keep.all():
+            running, point, hinges = running[keep], point[keep], hinges.taken(keep)
+            missing, fits = missing[keep], fits[keep]
+        if not len(running) or step == MAX_STEPS - 1:
+            break
+        newton = _newton(hinges, missing > 0)
         if step < FULL_STEPS:
             point = newton
         else:
+            fits_new = (hinges.rows @ newton[..., None])[..., 0]
             point = _line_search(hinges, point, newton, fits, fits_new)
-        # A settled problem is done once the value at its Newton point is known.
-        open_ = value < hinges.stop
-        last = settled & open_
-        if last.any():
-            sub = hinges.taken(last)
-            miss = np.maximum(sub.targets - fits_new[last], 0)
-            v = _dual_value(sub, sub.prices * miss)
-            r = running[last]
-            up = v > best[r]
-            best[r[up]] = v[up]
-            best_point[r[up]] = newton[last][up]
-        keep = open_ & ~settled
-        if not keep.all():
-            running, point, hinges = running[keep], point[keep], hinges.taken(keep)
-        if not len(running):
-            break
     return best, best_point
 
 
