@@ -1,37 +1,43 @@
-"""Boxes of phases: one sector per device, and the open ones of a problem, best first."""
+"""Boxes of phases: one sector per device, and how a box is cut."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-# A sector this wide or wider is no cone and bounds nothing.
+# A sector this wide or wider is no cone: the phase in it is free.
 CLOSED_WIDTH_RAD = np.pi * (1 - 1e-9)
-# Parts of a full circle: with three, every sector is a cone.
-PARTS = 3
+# With three parts of a circle every part is a cone.
+PARTS_OF_CIRCLE = 3
+PARTS_OF_CONE = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
     """Boxes side by side: device k of a box arrives within ``centre_k +- width_k / 2``.
 
-    `bound` is below the error of every point in the box, `point` the minimiser of the relaxation that says so,
-    `level` says which multipliers it used, and `branch` names the device whose sector is cut next.
+    `bound` is below the error of every point in the box and `point`, in real coordinates, the minimiser of the
+    relaxation that says so; `level` says which multipliers that used, `branch` which sector is cut next.
     """
 
     problem: Int[np.ndarray, "M"]
     centre_rad: Float[np.ndarray, "M K"]
     width_rad: Float[np.ndarray, "M K"]
-    bound: Float[np.ndarray, "M"]
     level: Int[np.ndarray, "M"]
+    bound: Float[np.ndarray, "M"]
     point: Float[np.ndarray, "M d"]
     branch: Int[np.ndarray, "M"]
 
     def __len__(self) -> int:
         return len(self.problem)
 
-    def taken(self, chosen: np.ndarray) -> "Nodes":
-        """The boxes of a mask or of positions."""
+    @property
+    def closed(self) -> Bool[np.ndarray, "M K"]:
+        """Sectors that are cones."""
+        return np.asarray(self.width_rad < CLOSED_WIDTH_RAD)
+
+    def taken(self, chosen: Bool[np.ndarray, "M"] | Int[np.ndarray, "_"]) -> "Nodes":
+        """The boxes of a mask or of positions, as copies."""
         return Nodes(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
@@ -40,64 +46,40 @@ def joined(groups: list[Nodes]) -> Nodes:
     return Nodes(*(np.concatenate([getattr(g, field.name) for g in groups]) for field in fields(Nodes)))
 
 
-def children(parents: Nodes) -> Nodes:
-    """Every box cut across its branching device: a full circle in three, a sector in two.
+def root_nodes(shares: Float[np.ndarray, "B K"], dimension: int, level: int) -> Nodes:
+    """One box per problem, in which only the phase of the device with the largest share is fixed.
 
-    Children keep the bound of their parent until a better one is found.
+    A common phase changes no error, so one phase is free to choose; the device with the second share is cut
+    first.
+    """
+    problem = np.arange(len(shares))
+    order = np.argsort(-shares, axis=-1, kind="stable")
+    width_rad = np.full(shares.shape, 2 * np.pi)
+    width_rad[problem, order[:, 0]] = 0.0
+    return Nodes(
+        problem=problem,
+        centre_rad=np.zeros_like(width_rad),
+        width_rad=width_rad,
+        level=np.full(len(shares), level),
+        bound=np.zeros(len(shares)),
+        point=np.zeros((len(shares), dimension)),
+        branch=order[:, min(1, shares.shape[-1] - 1)],
+    )
+
+
+def children(parents: Nodes) -> Nodes:
+    """Every box cut across its branching device: a circle in three, a cone in two.
+
+    A child keeps the bound and the point of its parent until it has its own.
     """
     every = np.arange(len(parents))
-    width = parents.width_rad[every, parents.branch]
-    parts = np.where(width >= CLOSED_WIDTH_RAD, PARTS, 2)
-    origin = np.repeat(every, parts)
-    position = np.arange(len(origin)) - np.repeat(np.cumsum(parts) - parts, parts)
-    born, cut = parents.taken(origin), parents.branch[origin]
-    narrow = (width / parts)[origin]
-    offset = (position - (parts[origin] - 1) / 2) * narrow
-    rows = np.arange(len(origin))
-    born.centre_rad[rows, cut] += offset
-    born.width_rad[rows, cut] = narrow
-    return born
-
-
-class Frontier:
-    """The open boxes of one problem; the lowest bounds leave first."""
-
-    def __init__(self, root: Nodes) -> None:
-        self._store, self._count = root, len(root)
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def bound(self) -> float:
-        """The lowest bound among the open boxes; infinite without any."""
-        return float(self._store.bound[: self._count].min(initial=np.inf))
-
-    def pop(self, number: int) -> Nodes:
-        """The `number` boxes with the lowest bounds."""
-        bounds = self._store.bound[: self._count]
-        lowest = np.arange(self._count)
-        if number < self._count:
-            lowest = np.argpartition(bounds, number - 1)[:number]
-        popped = self._store.taken(lowest)
-        self._close_gaps(lowest)
-        return popped
-
-    def push(self, born: Nodes) -> None:
-        """Add boxes, in a store that doubles when it is full."""
-        needed = self._count + len(born)
-        if needed > len(self._store):
-            room = self._store.taken(np.zeros(max(needed, len(self._store)), dtype=np.int64))
-            self._store = joined([self._store, room])
-        for field in fields(Nodes):
-            getattr(self._store, field.name)[self._count : needed] = getattr(born, field.name)
-        self._count = needed
-
-    def _close_gaps(self, gone: np.ndarray) -> None:
-        """Move the last boxes into the places of those that left."""
-        self._count -= len(gone)
-        tail = np.setdiff1d(np.arange(self._count, self._count + len(gone)), gone)
-        holes = gone[gone < self._count]
-        for field in fields(Nodes):
-            array = getattr(self._store, field.name)
-            array[holes] = array[tail]
+    width_rad = parents.width_rad[every, parents.branch]
+    parts = np.where(width_rad < CLOSED_WIDTH_RAD, PARTS_OF_CONE, PARTS_OF_CIRCLE)
+    parent = np.repeat(every, parts)
+    rank = np.arange(len(parent)) - np.repeat(np.cumsum(parts) - parts, parts)
+    born, cut = parents.taken(parent), (np.arange(len(parent)), parents.branch[parent])
+    narrow_rad = (width_rad / parts)[parent]
+    centre_rad, widths_rad = born.centre_rad.copy(), born.width_rad.copy()
+    centre_rad[cut] += (rank - (parts[parent] - 1) / 2) * narrow_rad
+    widths_rad[cut] = narrow_rad
+    return replace(born, centre_rad=centre_rad, width_rad=widths_rad)

@@ -1,154 +1,166 @@
-"""Best-first branch and bound over phase sectors, for a whole batch of problems."""
+"""Branch and bound on phase sectors: the lowest bounds first, many boxes of many problems at once."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 
+from optim import sqp
 from optim.hinge import complex_point
 from optim.options import SolverOptions
-from optim.phase_step import phase_step, reduced_error
-from optim.proof.nodes import CLOSED_WIDTH_RAD, Frontier, Nodes, children, joined
+from optim.phase_step import arriving, phase_step, reduced_error
+from optim.proof.frontier import Frontier
+from optim.proof.nodes import PARTS_OF_CIRCLE, Nodes, children, joined, root_nodes
 from optim.proof.sectors import LEVELS, SectorRelaxation
 from optim.solution import Status
 from optim.threshold import scaled_along
 
-BATCH = 96
-PER_PROBLEM = 8
-WIDE_SHARE = 0.001
-STAGED = 1
-GROUP = (0, 2)
+# Entries of the points and phases of all boxes that one step takes from the frontiers, and the fewest boxes per problem.
+STEP_ENTRIES = 8_000
+FEWEST_BOXES = 8
+POLISHING_STEPS = 2
+# What a full circle of width counts when a sector is chosen, relative to the error: for when nothing else tells.
+WIDTH_SHARE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """Problems in normal form whose optimum is to be proved, from a design and multipliers of each.
+
+    `lost` is what devices that cannot be heard add to the error: the relative gap counts it.
+    """
+
+    rows: Complex[np.ndarray, "B K n"]
+    targets: Float[np.ndarray, "B K"]
+    lost: Float[np.ndarray, "B"]
+    multipliers: Float[np.ndarray, "B K"]
+    points: Complex[np.ndarray, "B n"]
 
 
 @dataclass(eq=False)
-class Progress:
-    point: np.ndarray
-    error: float
-    floor: float  # lowest bound of what was cut off
+class Proof:
+    """How far the proof of one problem has come: the best point and a bound below every point."""
+
+    point: Complex[np.ndarray, "n"]
+    errors: list[float]  # falling; the last is the point's
     frontier: Frontier
-    history: list
+    cut_off: float = np.inf  # the lowest bound among the boxes that were good enough
     nodes: int = 0
     spent_s: float = 0.0
-    status: Status | None = None
+    status: Status = Status.CONVERGED
 
     @property
     def bound(self) -> float:
-        return min(self.floor, self.frontier.bound)
+        return min(self.cut_off, self.frontier.bound)
 
 
-class Search:
-    def __init__(self, rows, targets, multipliers, points, options: SolverOptions) -> None:
-        self.rows, self.targets, self.options = rows, targets, options
-        self.relaxation = SectorRelaxation(rows, targets, multipliers)
-        errors = reduced_error(rows, targets, points)
-        self.progress = [
-            Progress(points[b], float(errors[b]), np.inf, Frontier(self._root(b)), [float(errors[b])])
-            for b in range(len(rows))
+def prove(claim: Claim, options: SolverOptions) -> list[Proof]:
+    """Search until every problem is proved to the asked gap or has used up its nodes or its time.
+
+    The problems share each step; a problem's time is its share of the boxes.
+    """
+    search = _Search(claim, options)
+    running = search.unfinished(range(len(claim.rows)))
+    while running:
+        for group in search.groups(running):
+            search.step(group)
+        running = search.unfinished(running)
+    return search.proofs
+
+
+class _Search:
+    def __init__(self, claim: Claim, options: SolverOptions) -> None:
+        self.claim, self.options = claim, options
+        self.relaxation = SectorRelaxation(claim.rows, claim.targets, claim.multipliers)
+        dimension = 2 * claim.rows.shape[-1]
+        shares = self.relaxation.root_share
+        roots = replace(root_nodes(shares, dimension, len(LEVELS) - 1), bound=shares.sum(axis=-1))
+        errors = reduced_error(claim.rows, claim.targets, claim.points)
+        self.proofs = [
+            Proof(point, [float(error)], Frontier(roots.taken(np.array([index]))))
+            for index, (point, error) in enumerate(zip(claim.points, errors, strict=True))
         ]
+        self._most_boxes = max(1, STEP_ENTRIES // (dimension * shares.shape[-1]))
 
-    def _root(self, index):
-        base = self.relaxation.base[index, -1]
-        lam = self.relaxation.multipliers[index, -1]
-        w = self.targets[index]
-        K, d = len(w), 2 * self.rows.shape[-1]
-        fixed = int(np.argmax(w**2 * lam / (1 + lam)))
-        width = np.full((1, K), 2 * np.pi)
-        width[0, fixed] = 0
-        score = w**2 * lam / (1 + lam) + 1e-6 * w
-        score[fixed] = -1
-        return Nodes(np.array([index]), np.zeros((1, K)), width, np.array([base]), np.array([2]), np.zeros((1, d)), np.array([int(np.argmax(score))]))
+    def enough(self) -> Float[np.ndarray, "B"]:
+        """The bound at which each problem's gap is closed."""
+        errors = np.array([proof.errors[-1] for proof in self.proofs])
+        return (errors + self.claim.lost) / (1 + self.options.gap) - self.claim.lost
 
-    def run(self):
-        running = list(range(len(self.rows)))
-        while True:
-            running = [i for i in running if not self._finished(self.progress[i])]
-            if not running:
-                break
-            # 
-            for i0 in range(0, len(running), BATCH // PER_PROBLEM):
-                self._step(running[i0 : i0 + BATCH // PER_PROBLEM])
+    def unfinished(self, running) -> list[int]:
+        """The problems that go on; the others have their status."""
+        enough, options = self.enough(), self.options
+        for index in running:
+            proof = self.proofs[index]
+            ends = (
+                (proof.bound >= enough[index], Status.PROVED_OPTIMAL),
+                (proof.nodes >= options.node_limit, Status.NODE_LIMIT),
+                (proof.spent_s >= options.time_limit_s, Status.TIME_LIMIT),
+            )
+            proof.status = next((status for met, status in ends if met), Status.CONVERGED)
+        return [index for index in running if self.proofs[index].status is Status.CONVERGED]
 
-    def _finished(self, p: Progress):
-        if p.error <= p.bound * (1 + self.options.gap):
-            p.status = Status.PROVED_OPTIMAL
-        elif p.nodes >= self.options.node_limit:
-            p.status = Status.NODE_LIMIT
-        elif p.spent_s >= self.options.time_limit_s:
-            p.status = Status.TIME_LIMIT
-        return p.status is not None
+    def groups(self, running: list[int]) -> list[list[int]]:
+        """Problems that fit into one step."""
+        size = max(1, self._most_boxes // FEWEST_BOXES)
+        return [running[start : start + size] for start in range(0, len(running), size)]
 
-    def _step(self, running):
-        started = time.perf_counter()
-        number = max(PER_PROBLEM, BATCH // len(running))
-        born = children(joined([self.progress[i].frontier.pop(number) for i in running]))
-        enough = np.array([self.progress[i].error for i in range(len(self.rows))]) / (1 + self.options.gap)
-        born = self._bounded(born, enough)
-        self._improve(born, running)
-        for i in running:
-            p = self.progress[i]
-            own = born.problem == i
-            p.nodes += int(own.sum())
-            cut = own & (born.bound >= p.error / (1 + self.options.gap))
-            p.floor = min(p.floor, float(born.bound[cut].min(initial=np.inf)))
-            p.frontier.push(born.taken(own & ~cut))
-        spent = (time.perf_counter() - started) / len(born)
-        for i in running:
-            self.progress[i].spent_s += spent * (born.problem == i).sum()
+    def step(self, group: list[int]) -> None:
+        """Cut the best boxes of each problem, bound the parts, look for better points in them."""
+        started_s = time.perf_counter()
+        born = children(joined([self._popped(index, self._most_boxes // len(group)) for index in group]))
+        enough = self.enough()
+        born = self.relaxation.tightest(born, enough[born.problem])
+        born = replace(born, branch=self._branching_device(born, enough))
+        self._improve(born)
+        self._sort(born, group)
+        per_box_s = (time.perf_counter() - started_s) / len(born)
+        for index in group:
+            self.proofs[index].spent_s += per_box_s * np.count_nonzero(born.problem == index)
 
-    def _bounded(self, born: Nodes, enough):
-        stop = enough[born.problem]
-        value, point = self.relaxation.bound(born.problem, born.level, born.centre_rad, born.width_rad, born.point, stop)
-        level = born.level.copy()
-        best = value.copy()
-        num = len(self.relaxation.base[0])
-        if STAGED == 0:
-            groups = [[lev] for lev in self.order if lev < num]
-        elif STAGED == 1:
-            groups = [range(num)]
-        else:
-            groups = [[lev for lev in GROUP if lev < num], [lev for lev in range(num) if lev not in GROUP]]
-        for g in groups:
-            open_ = np.flatnonzero(best < stop)
-            todo = np.repeat(open_, len(g)); levs = np.tile(np.array(g), len(open_))
-            ok = born.level[todo] != levs
-            todo, levs = todo[ok], levs[ok]
-            if not len(todo):
-                continue
-            v, x = self.relaxation.bound(born.problem[todo], levs, born.centre_rad[todo], born.width_rad[todo], point[todo], stop[todo])
-            o = np.argsort(v, kind="stable"); v, x, todo, levs = v[o], x[o], todo[o], levs[o]
-            up = v > best[todo]
-            t = todo[up]
-            best[t], point[t], level[t] = v[up], x[up], levs[up]
-        best = np.maximum(best, born.bound)
-        branch = self._branching_device(born, point, enough)
-        return Nodes(born.problem, born.centre_rad, born.width_rad, best, level, point, branch)
+    def _popped(self, index: int, share: int) -> Nodes:
+        proof = self.proofs[index]
+        allowed = (self.options.node_limit - proof.nodes) // PARTS_OF_CIRCLE
+        return proof.frontier.pop(max(1, min(share, allowed)))
 
-    order = (2, 3, 1, 4, 0)
+    def _sort(self, born: Nodes, group: list[int]) -> None:
+        """Keep the boxes that may still hold the optimum, note the bounds of the others."""
+        enough = self.enough()
+        for index in group:
+            proof, own = self.proofs[index], born.taken(born.problem == index)
+            promising = own.bound < enough[index]
+            proof.nodes += len(own)
+            proof.cut_off = min(proof.cut_off, float(own.bound[~promising].min(initial=np.inf)))
+            proof.frontier.push(own.taken(promising))
 
-    def _branching_device(self, born, point, enough):
-        z = (self.rows[born.problem] @ complex_point(point)[..., None])[..., 0]
-        closed = born.width_rad < CLOSED_WIDTH_RAD
-        w = self.targets[born.problem]
-        q = (np.exp(-1j * born.centre_rad) * z).real / np.where(closed, np.cos(born.width_rad / 2), 1)
-        loss = np.maximum(w - np.abs(z), 0) ** 2 - np.where(closed, np.maximum(w - q, 0) ** 2, 0)
-        score = loss + WIDE_SHARE * enough[born.problem][:, None] * born.width_rad / (2 * np.pi)
-        score = np.where(born.width_rad > 0, score, -np.inf)
-        return score.argmax(-1)
+    def _branching_device(self, nodes: Nodes, enough: Float[np.ndarray, "B"]) -> Int[np.ndarray, "M"]:
+        """The device whose sector hides most error at the minimiser: ``(w - |z|)_+^2 - (w - q)_+^2``."""
+        targets = self.claim.targets[nodes.problem]
+        received = arriving(self.claim.rows[nodes.problem], complex_point(nodes.point))
+        along = (np.exp(-1j * nodes.centre_rad) * received).real
+        most = np.where(
+            nodes.closed, along / np.cos(np.where(nodes.closed, nodes.width_rad / 2, 0.0)), np.inf
+        )
+        hidden = np.maximum(targets - np.abs(received), 0.0) ** 2 - np.maximum(targets - most, 0.0) ** 2
+        scale = WIDTH_SHARE * enough[nodes.problem, None]
+        score = hidden + scale * nodes.width_rad / (2 * np.pi)
+        return np.where((nodes.width_rad > 0) & (targets > 0), score, -np.inf).argmax(axis=-1)
 
-    def _improve(self, born, running):
-        x = complex_point(born.point)
-        x = scaled_along(self.rows[born.problem], self.targets[born.problem], x)
-        f = reduced_error(self.rows[born.problem], self.targets[born.problem], x)
-        order = np.lexsort((f, born.problem))
-        first = order[np.unique(born.problem[order], return_index=True)[1]]
-        prob = born.problem[first]
-        pts = x[first]
-        for _ in range(2):
-            pts = phase_step(self.rows[prob], self.targets[prob], pts)
-        err = reduced_error(self.rows[prob], self.targets[prob], pts)
-        for i, e, y in zip(prob, err, pts):
-            if e < self.progress[i].error:
-                self.progress[i].error = float(e)
-                self.progress[i].point = y
-                self.progress[i].history.append(float(e))
+    def _improve(self, born: Nodes) -> None:
+        """Descend from the best minimiser of each problem's boxes."""
+        rows, targets = self.claim.rows[born.problem], self.claim.targets[born.problem]
+        points = scaled_along(rows, targets, complex_point(born.point))
+        order = np.lexsort((reduced_error(rows, targets, points), born.problem))
+        best = order[np.unique(born.problem[order], return_index=True)[1]]
+        points, rows, targets = points[best], rows[best], targets[best]
+        for _ in range(POLISHING_STEPS):
+            points = phase_step(rows, targets, points)
+        known = np.array([self.proofs[index].errors[-1] for index in born.problem[best]])
+        better = reduced_error(rows, targets, points) < known
+        if better.any():
+            descent = sqp.descend(rows[better], targets[better], points[better], self.options)
+            found = zip(born.problem[best][better], descent.points, descent.errors.tolist(), strict=True)
+            for index, point, error in found:
+                self.proofs[index].point = point
+                self.proofs[index].errors.append(error)
