@@ -16,8 +16,8 @@ PARTS_OF_CONE = 2
 class Nodes:
     """Boxes side by side: device k of a box arrives within ``centre_k +- width_k / 2``.
 
-    `bound` is below the error of every point in the box and `point`, in real coordinates, the minimiser of the
-    relaxation that says so; `level` says which multipliers that used, `branch` which sector is cut next.
+    `bound` is below the error of every point in the box and `point`, in real coordinates, the minimiser of
+    the relaxation that says so; `level` says which multipliers that used, `branch` which sector is cut next.
     """
 
     problem: Int[np.ndarray, "M"]

@@ -1,6 +1,7 @@
 """Branch and bound on phase sectors: the lowest bounds first, many boxes of many problems at once."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +17,11 @@ from optim.proof.sectors import LEVELS, SectorRelaxation
 from optim.solution import Status
 from optim.threshold import scaled_along
 
-# Entries of the points and phases of all boxes that one step takes from the frontiers, and the fewest boxes per problem.
+# What one step takes from the frontiers: (devices x dimensions) of all boxes, and the fewest boxes a problem.
 STEP_ENTRIES = 8_000
 FEWEST_BOXES = 8
 POLISHING_STEPS = 2
-# What a full circle of width counts when a sector is chosen, relative to the error: for when nothing else tells.
+# What a full circle counts when a sector is chosen, relative to the error: for where nothing else decides.
 WIDTH_SHARE = 1e-3
 
 
@@ -48,10 +49,11 @@ class Proof:
     cut_off: float = np.inf  # the lowest bound among the boxes that were good enough
     nodes: int = 0
     spent_s: float = 0.0
-    status: Status = Status.CONVERGED
+    status: Status | None = None  # while it goes on
 
     @property
     def bound(self) -> float:
+        """What no point can beat."""
         return min(self.cut_off, self.frontier.bound)
 
 
@@ -88,18 +90,20 @@ class _Search:
         errors = np.array([proof.errors[-1] for proof in self.proofs])
         return (errors + self.claim.lost) / (1 + self.options.gap) - self.claim.lost
 
-    def unfinished(self, running) -> list[int]:
-        """The problems that go on; the others have their status."""
-        enough, options = self.enough(), self.options
-        for index in running:
-            proof = self.proofs[index]
-            ends = (
-                (proof.bound >= enough[index], Status.PROVED_OPTIMAL),
-                (proof.nodes >= options.node_limit, Status.NODE_LIMIT),
-                (proof.spent_s >= options.time_limit_s, Status.TIME_LIMIT),
-            )
-            proof.status = next((status for met, status in ends if met), Status.CONVERGED)
-        return [index for index in running if self.proofs[index].status is Status.CONVERGED]
+    def unfinished(self, running: Iterable[int]) -> list[int]:
+        """The problems that go on; the others get their status."""
+        enough = self.enough().tolist()
+        verdicts = {index: self._verdict(self.proofs[index], enough[index]) for index in running}
+        for index, verdict in verdicts.items():
+            self.proofs[index].status = verdict
+        return [index for index, verdict in verdicts.items() if verdict is None]
+
+    def _verdict(self, proof: Proof, enough: float) -> Status | None:
+        if proof.bound >= enough:
+            return Status.PROVED_OPTIMAL
+        if proof.nodes >= self.options.node_limit:
+            return Status.NODE_LIMIT
+        return Status.TIME_LIMIT if proof.spent_s >= self.options.time_limit_s else None
 
     def groups(self, running: list[int]) -> list[list[int]]:
         """Problems that fit into one step."""
@@ -139,9 +143,8 @@ class _Search:
         targets = self.claim.targets[nodes.problem]
         received = arriving(self.claim.rows[nodes.problem], complex_point(nodes.point))
         along = (np.exp(-1j * nodes.centre_rad) * received).real
-        most = np.where(
-            nodes.closed, along / np.cos(np.where(nodes.closed, nodes.width_rad / 2, 0.0)), np.inf
-        )
+        half_rad = np.where(nodes.closed, nodes.width_rad / 2, 0.0)
+        most = np.where(nodes.closed, along / np.cos(half_rad), np.inf)
         hidden = np.maximum(targets - np.abs(received), 0.0) ** 2 - np.maximum(targets - most, 0.0) ** 2
         scale = WIDTH_SHARE * enough[nodes.problem, None]
         score = hidden + scale * nodes.width_rad / (2 * np.pi)

@@ -1,16 +1,16 @@
 r"""A lower bound on the error of all beamformers whose signals arrive in given phase sectors.
 
-In a sector of half-width :math:`\alpha < \pi / 2` around the phase c, :math:`|z| \le q = \Re(e^{-jc} z) / \cos
-\alpha`. For any :math:`\lambda \ge 0` with :math:`S = I - \sum_k \lambda_k a_k^H a_k \succ 0`,
+In a sector of half-width :math:`\alpha < \pi / 2` around the phase c, :math:`|z| \le q = \Re(e^{-jc} z) /
+\cos \alpha`. For any :math:`\lambda \ge 0` with :math:`S = I - \sum_k \lambda_k a_k^H a_k \succ 0`,
 
 .. math:: f(x) \ \ge\ \sum_k w_k^2 \frac{\lambda_k}{1 + \lambda_k} + x^H S x
           + \sum_{k:\ \alpha_k < \pi / 2} (1 + \lambda_k) \Big(\frac{w_k}{1 + \lambda_k} - q_k\Big)_+^2
 
 because :math:`\lambda t^2 + (w - t)_+^2` is least at :math:`t = w / (1 + \lambda)` and falls before. For
-:math:`\lambda = 0` it relaxes phases alone, for the multipliers of the lifted problem it is no looser than that
-bound; multiples in between, `LEVELS`, are often tighter than both. The minimum over x is taken inside the
-cones: leaving one, :math:`\mp\Im(e^{-jc} z) \cos\alpha + \Re(e^{-jc} z) \sin\alpha < 0`, has a price. The price
-only needs to be finite for the bound to be valid, and makes it a problem of :mod:`optim.proof.priced_hinge`.
+:math:`\lambda = 0` it relaxes phases alone, for the multipliers of the lifted problem it is no looser than
+that bound; multiples in between, `LEVELS`, are often tighter than both. The minimum over x is taken inside
+the cones: leaving one, :math:`\Re(e^{-jc} z) \sin\alpha \pm \Im(e^{-jc} z) \cos\alpha < 0`, has a price.
+Any finite price keeps the bound valid, and the problem one of :mod:`optim.proof.priced_hinge`.
 """
 
 from dataclasses import replace
@@ -24,7 +24,9 @@ from optim.normal_form import adjoint
 from optim.proof.nodes import Nodes
 from optim.proof.priced_hinge import PricedHinges, certified_minima
 
-LEVELS = np.array([0.0, 0.6, 0.85, 0.96])
+# Multiples of the lifted problem's multipliers that are tried.
+LEVELS = np.array([0.0, 0.5, 0.8, 0.93])
+# Price of leaving a cone, relative to that of falling short.
 CONE_PRICE = 20.0
 
 
@@ -77,7 +79,7 @@ class SectorRelaxation:
         )
 
     def tightest(self, nodes: Nodes, enough: Float[np.ndarray, "M"]) -> Nodes:
-        """The boxes with their best bounds: at the parent's level, and where that is not enough at all others.
+        """The boxes with their best bounds: at the parent's level, and if need be at the others.
 
         A bound never falls below the parent's, which holds for every part of its box.
         """

@@ -27,9 +27,9 @@ BOUND_SHARE = 0.1
 class BranchAndBound(AbstractTransceiverSolver):
     """A design whose error is within `gap` of the global optimum, and the proof of it in the lower bound.
 
-    Starts from the design and the bound of 'sqp'. Where they leave a larger gap, the phases of what arrives are
-    divided into sectors until the bound of every box is high enough (:mod:`optim.proof`). A proof that stops at
-    `node_limit` or `time_limit_s`, both per problem, returns the best design and the best bound so far.
+    Starts from the design and the bound of 'sqp'. Where they leave a larger gap, the phases of what arrives
+    are divided into sectors until the bound of every box is high enough (:mod:`optim.proof`). A proof that
+    stops at `node_limit` or `time_limit_s`, both per problem, returns the best design and bound so far.
     """
 
     options: SolverOptions = field(default_factory=SolverOptions)
@@ -48,27 +48,28 @@ class BranchAndBound(AbstractTransceiverSolver):
 
     def solve_combined(self, problem: CombinedProblem) -> CombinedSolution:
         raise ValueError(
-            "method 'branch-and-bound' proves the optimum of one receiver with fixed powers, but a CombinedProblem "
-            f"couples {1 + problem.num_edge_servers} receivers by their devices' energy: use 'auto', whose "
-            "lower bound is certified too"
+            "method 'branch-and-bound' solves one receiver with fixed powers, but a CombinedProblem couples "
+            f"{1 + problem.num_edge_servers} receivers by their devices' energy: use 'auto', whose lower "
+            "bound is certified too"
         )
 
 
 def _require_known_scalar_channel(problem: AirCompProblem) -> None:
     if problem.device_antennas > 1:
         raise ValueError(
-            f"device_antennas = {problem.device_antennas}, but method 'branch-and-bound' divides one phase per "
-            "device: use 'auto', which certifies such designs by the relaxation's bound"
+            f"device_antennas = {problem.device_antennas}, but method 'branch-and-bound' divides one phase "
+            "per device: use 'auto', which certifies such designs by the relaxation's bound"
         )
     if problem.error_covariance is not None:
         raise ValueError(
-            "error_covariance is given, but method 'branch-and-bound' needs a known channel: use 'auto', or leave "
-            "error_covariance out to prove the nominal optimum"
+            "error_covariance is given, but method 'branch-and-bound' needs a known channel: use 'auto', or "
+            "leave error_covariance out to prove the nominal optimum"
         )
 
 
 def _claim(form: NormalForm, design: Designed, unproved: Bool[np.ndarray, "B"]) -> Claim:
     """The problems that still need a proof."""
+    assert design.multipliers is not None  # a finite tolerance asks for them
     return Claim(
         rows=form.rows[unproved],
         targets=form.targets[unproved],
@@ -87,6 +88,7 @@ def _outcome(
     for place, proof in zip(places.tolist(), proofs, strict=True):
         points[place] = proof.point
         found = tuple(error * form.scale[place] + form.lost[place] for error in proof.errors[1:])
+        assert proof.status is not None  # every search ends
         endings[place] = (proof.status, endings[place][1] + found)
     return points, endings
 

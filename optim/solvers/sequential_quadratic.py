@@ -47,7 +47,7 @@ class SequentialQuadratic(AbstractTransceiverSolver):
 
 
 class Designed(NamedTuple):
-    """Normal-form beamformers, how their descents ended, and the multipliers of the bound, if one was asked for."""
+    """Beamformers in normal form, how their descents ended, and the multipliers of the bound, if any."""
 
     points: Complex[np.ndarray, "B n"]
     endings: list[tuple[Status, History]]
