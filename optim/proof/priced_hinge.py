@@ -4,7 +4,7 @@ r"""Least squares with priced one-sided residuals, and what any of its multiplie
           \frac{(\sum_i \mu_i t_i)_+^2}{\sum_i \mu_i^2 / p_i + v^T S^{-1} v}, \qquad v = \sum_i \mu_i r_i
 
 for any :math:`\mu \ge 0`, with equality at :math:`\mu_i = p_i (t_i - r_i x)_+` of the minimiser. It is found
-by Newton's method on the active rows, full steps first, then exact line searches [Mangasarian02]. Since the
+by Newton's method on the active rows, full steps first, then exact line searches. Since the
 certificate is evaluated in closed form, the method may stop early: when the certified value suffices, or when
 the minimum is known well enough to see that it never will.
 """

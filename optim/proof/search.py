@@ -1,4 +1,4 @@
-"""Branch and bound on phase sectors: the lowest bounds first, many boxes of many problems at once."""
+"""Branch and bound on phase sectors [Lu17]: the lowest bounds first, many boxes of many problems at once."""
 
 import time
 from collections.abc import Iterable

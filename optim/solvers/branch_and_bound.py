@@ -35,7 +35,7 @@ class BranchAndBound(AbstractTransceiverSolver):
     options: SolverOptions = field(default_factory=SolverOptions)
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
-        _require_known_scalar_channel(problem)
+        _require_known_channel(problem)
         form = normal_form.apply(problem)
         tolerance = min(self.options.bound_tolerance, BOUND_SHARE * self.options.gap)
         design = designed(form, replace(self.options, bound_tolerance=tolerance))
@@ -54,12 +54,7 @@ class BranchAndBound(AbstractTransceiverSolver):
         )
 
 
-def _require_known_scalar_channel(problem: AirCompProblem) -> None:
-    if problem.device_antennas > 1:
-        raise ValueError(
-            f"device_antennas = {problem.device_antennas}, but method 'branch-and-bound' divides one phase "
-            "per device: use 'auto', which certifies such designs by the relaxation's bound"
-        )
+def _require_known_channel(problem: AirCompProblem) -> None:
     if problem.error_covariance is not None:
         raise ValueError(
             "error_covariance is given, but method 'branch-and-bound' needs a known channel: use 'auto', or "
