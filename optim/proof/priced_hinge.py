@@ -12,7 +12,7 @@ the minimum is known well enough to see that it never will.
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from optim.hinge import products
 from optim.linear import solve_ridge
@@ -99,14 +99,15 @@ class _Slope:
 
 
 def certified_minima(problems: PricedHinges, start: Points) -> tuple[Values, Points]:
-    """The best certified value of each problem, and the point that certified it."""
-    best, best_point = np.zeros(len(start)), start.copy()
+    """The best certified value of each problem, and the last point."""
+    best, points = np.zeros(len(start)), start.copy()
     running, point = np.arange(len(start)), start
     for step in range(MAX_STEPS):
         fits = products(problems.rows, point)
         missing = np.maximum(problems.targets - fits, 0.0)
         multipliers = problems.prices * missing
-        _keep_better(best, best_point, running, (problems.dual_value(multipliers), point))
+        best[running] = np.maximum(best[running], problems.dual_value(multipliers))
+        points[running] = point
         primal = _quadratic(problems.matrix, point) + (multipliers * missing).sum(axis=-1)
         open_ = _open(problems.enough, best[running], primal)
         if not open_.all():
@@ -120,24 +121,13 @@ def certified_minima(problems: PricedHinges, start: Points) -> tuple[Values, Poi
         else:
             move = newton - point
             point = point + problems.ray(point, move, fits).root()[:, None] * move
-    return best, best_point
+    return best, points
 
 
 def _open(enough: Values, certified: Values, primal: Values) -> Bool[np.ndarray, "P"]:
     return np.asarray(
         (certified < enough) & (primal - certified > LEFT_UNCERTIFIED * np.abs(enough - primal))
     )
-
-
-def _keep_better(
-    best: Float[np.ndarray, "A"],
-    best_point: Float[np.ndarray, "A d"],
-    running: Int[np.ndarray, "P"],
-    found: tuple[Values, Points],
-) -> None:
-    value, point = found
-    better = value > best[running]
-    best[running[better]], best_point[running[better]] = value[better], point[better]
 
 
 def _quadratic(matrix: Float[np.ndarray, "P d d"], point: Points) -> Values:
