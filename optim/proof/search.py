@@ -72,6 +72,8 @@ def prove(claim: Claim, options: SolverOptions) -> list[Proof]:
 
 
 class _Search:
+    """The proofs of a claim and the relaxation they share."""
+
     def __init__(self, claim: Claim, options: SolverOptions) -> None:
         self.claim, self.options = claim, options
         self.relaxation = SectorRelaxation(claim.rows, claim.targets, claim.multipliers)
