@@ -7,6 +7,7 @@ from optim.options import SolverOptions
 from optim.solvers.alternating import AlternatingMMSE
 from optim.solvers.base import AbstractTransceiverSolver
 from optim.solvers.baselines import ChannelInversion, FullPower
+from optim.solvers.branch_and_bound import BranchAndBound
 from optim.solvers.phase_mm import PhaseMajoriseMinimise
 from optim.solvers.robust import RobustDesign
 from optim.solvers.sequential_quadratic import SequentialQuadratic
@@ -30,6 +31,7 @@ SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "auto": Automatic,
     "threshold": lambda _: ThresholdRule(),
     "sqp": SequentialQuadratic,
+    "branch-and-bound": BranchAndBound,
     "phase-mm": PhaseMajoriseMinimise,
     "robust": RobustDesign,
     "alternating": AlternatingMMSE,

@@ -1,7 +1,7 @@
 """Bound, starts drawn from it, sequential quadratic programming: the default for several antennas."""
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Complex, Float, Int
@@ -43,15 +43,27 @@ class SequentialQuadratic(AbstractTransceiverSolver):
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         form = normal_form.apply(problem)
-        soft = tempered(form)
-        multipliers, starts = bound_and_starts(soft, form.targets, self.options)
-        points, endings = _descend_all(form, soft, starts, self.options)
-        # At full strength the best scale changes only for tempered problems.
-        points = scaled_along(form.rows, form.targets, points, form.device_antennas)
-        return assemble_beams(problem, form, points, endings, multipliers)
+        return assemble_beams(problem, form, *designed(form, self.options))
 
     def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         return design.design(problem, self.options)
+
+
+class Designed(NamedTuple):
+    """Beamformers in normal form, how their descents ended, and the multipliers of the bound, if any."""
+
+    points: Complex[np.ndarray, "B n"]
+    endings: list[tuple[Status, History]]
+    multipliers: Float[np.ndarray, "1 B K"] | None
+
+
+def designed(form: NormalForm, options: SolverOptions) -> Designed:
+    """The best descent of each problem from the starts of its bound."""
+    soft = tempered(form)
+    multipliers, starts = bound_and_starts(soft, form.targets, options)
+    points, endings = _descend_all(form, soft, starts, options)
+    # At full strength the best scale changes only for tempered problems.
+    return Designed(scaled_along(form.rows, form.targets, points, form.device_antennas), endings, multipliers)
 
 
 def tempered(form: NormalForm) -> Complex[np.ndarray, "B KT n"]:

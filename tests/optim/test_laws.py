@@ -10,6 +10,8 @@ from tests.optim.instances import combined, receiver
 
 METHODS = [method for method in optim.METHODS if method != "threshold"]
 FAST = [method for method in METHODS if method not in ("sca", "sdr")]
+# What takes a combined problem too.
+COMBINED = [method for method in METHODS if method != "branch-and-bound"]
 DESCENTS = ["auto", "sqp", "phase-mm", "alternating", "sca", "sdr"]
 
 
@@ -42,7 +44,7 @@ def test_a_solution_is_feasible_certified_and_what_it_says(method, snr_db):
     assert solution.gap == pytest.approx(solution.mse / solution.lower_bound - 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", COMBINED)
 @pytest.mark.parametrize("snr_db", [-10.0, 10.0, 30.0])
 def test_a_combined_solution_is_feasible_certified_and_what_it_says(method, snr_db):
     problem = combined(seed=2, snr_db=snr_db)
@@ -154,13 +156,13 @@ def test_quiet_and_loud_receivers_do_not_disturb_each_other_in_a_batch(method):
     np.testing.assert_allclose(together.mse, alone, rtol=1e-9)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", COMBINED)
 def test_the_same_call_gives_the_same_bits(method):
     problem = combined(seed=11)
     assert optim.solve(problem, method).pi == optim.solve(problem, method).pi
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", COMBINED)
 @pytest.mark.parametrize("scale", [1e-14, 1e6])
 def test_combined_errors_depend_on_signal_to_noise_ratios_only(method, scale):
     problem = combined(seed=12)
@@ -197,14 +199,15 @@ def test_no_method_beats_the_relaxations_bound_and_no_certificate_exceeds_it(see
     for method in METHODS:
         solution = optim.solve(problem, method)
         assert relaxed.lower_bound <= solution.mse
-        assert solution.lower_bound <= relaxed.lower_bound * (1 + 1e-4)
+        if method != "branch-and-bound":  # whose bound is no certificate of the relaxation
+            assert solution.lower_bound <= relaxed.lower_bound * (1 + 1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_method_beats_the_combined_relaxations_bound(seed):
     problem = combined(seed=seed, tasks=(4, 3, 3), antennas=(4, 2), snr_db=15.0)
     relaxed = optim.solve(problem, "sdr")
-    for method in METHODS:
+    for method in COMBINED:
         solution = optim.solve(problem, method)
         assert relaxed.lower_bound <= solution.pi
         assert solution.lower_bound <= relaxed.lower_bound * (1 + 1e-3)
