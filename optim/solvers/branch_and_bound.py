@@ -49,7 +49,7 @@ class BranchAndBound(AbstractTransceiverSolver):
     def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         raise ValueError(
             "method 'branch-and-bound' solves one receiver with fixed powers, but a CombinedProblem couples "
-            "several receivers by their devices' energy: use 'auto', whose lower "
+            f"{len(problem.stream_weights)} receivers by their devices' energy: use 'auto', whose lower "
             "bound is certified too"
         )
 
