@@ -1,6 +1,6 @@
 """What one would do without an optimiser: full power, channel inversion, an even split of powers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -8,6 +8,8 @@ from jaxtyping import Complex
 
 from optim import mse
 from optim.design import TransceiverDesign
+from optim.directions import pick, unit
+from optim.infeasible import InfeasibleError
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import aligned_rows, arriving, back_rotations
@@ -75,25 +77,41 @@ class ChannelInversion(AbstractSeparateSolver):
     .. math:: m = f / \sqrt\eta, \quad \eta = \min_k P_k |f^H h_k|^2 / \omega_k^2, \quad
               \mathrm{MSE} = \sigma^2 / \eta
 
-    The direction f is the best of the starting points. Devices that cannot be heard at all are left out. A
-    combined budget is split evenly over both phases.
+    The direction f is the best of the starting points, of at least two: samples hear every device that can
+    be heard, the first direction may not. A combined budget is split evenly over both phases.
+
+    Raises:
+        InfeasibleError: if a device with a target has no power or no channel.
     """
 
     options: SolverOptions = field(default_factory=SolverOptions)
 
     def design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
         """The least noise at which all arrive as wanted."""
-        directions = starting_directions(form, self.options)
-        norms = np.linalg.norm(directions, axis=-1, keepdims=True)
-        units = directions / np.where(norms > 0, norms, 1.0)
+        flat = problem.flattened()
+        _require_all_heard(flat, form, bool(problem.batch_shape))
+        units = unit(starting_directions(form, replace(self.options, starts=max(self.options.starts, 2))))
         size = np.abs(arriving(form.rows, units))
-        needed = (form.targets > 0) & (size > 0)
-        scales = np.where(needed, form.targets / np.where(needed, size, 1.0), 0.0).max(axis=-1)
-        missed = (np.where(size > 0, 0.0, form.targets) ** 2).sum(axis=-1)
-        best = np.argmin(scales**2 + missed, axis=0)
-        every = np.arange(len(best))
-        beamformer = form.invert(units[best, every] * scales[best, every][:, None])
-        return TransceiverDesign(mse.best_transmit_scalars(problem.flattened(), beamformer), beamformer)
+        amplitude = np.divide(form.targets, size, out=np.full(size.shape, np.inf), where=size > 0)
+        scales = np.where(form.targets > 0, amplitude, 0.0).max(axis=-1)
+        best = np.argmin(scales, axis=0)
+        beamformer = form.invert(pick(units, best) * pick(scales, best)[:, None])
+        gains = mse.beam_gains(flat, beamformer)
+        vectors = mse.inverting_vectors(gains, flat.target_gains, flat.power_budget_w)
+        return TransceiverDesign(vectors[..., 0], beamformer)
+
+
+def _require_all_heard(flat: AirCompProblem, form: NormalForm, batch: bool) -> None:
+    # As in the normal form: what leaves the floats is not heard.
+    size = np.abs(flat.channel).max(axis=-1) / form.deviation[:, None] * np.sqrt(flat.power_budget_w)
+    for index, device in np.argwhere((size == 0) & (flat.target_gains > 0)):
+        reason = "power_budget_w is 0 W" if flat.power_budget_w[index, device] == 0 else "channel is 0"
+        raise InfeasibleError(
+            f"device {device}{f' of problem {index} in the batch' if batch else ''} cannot be heard, since "
+            f"its {reason}, but inversion needs it to arrive with target_gains = "
+            f"{flat.target_gains[index, device]:g}: use method 'truncated-inversion', which drops such "
+            "devices, or set its target to 0"
+        )
 
 
 def starting_directions(form: NormalForm, options: SolverOptions) -> Complex[np.ndarray, "S B n"]:

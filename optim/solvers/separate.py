@@ -13,6 +13,7 @@ from optim.combined.mse import AnyProblem, objective
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.design import CombinedDesign, TransceiverDesign
+from optim.infeasible import InfeasibleError
 from optim.normal_form import NormalForm
 from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
@@ -48,8 +49,17 @@ class AbstractSeparateSolver(AbstractTransceiverSolver):
     def _block_design(self, block: CombinedProblem, power_w: Float[np.ndarray, "K"]) -> CombinedDesign:
         streams = block.streams([power_w, *(power_w[task] for task in block.members)])
         pairs = zip(streams, block.stream_weights, strict=True)
-        parts = [self._stream_design(stream, float(weight)) for stream, weight in pairs]
+        parts = [self._named_design(n, stream, float(weight)) for n, (stream, weight) in enumerate(pairs)]
         return CombinedDesign(parts[0], tuple(parts[1:]))
+
+    def _named_design(self, index: int, stream: AirCompProblem, weight: float) -> TransceiverDesign:
+        try:
+            return self._stream_design(stream, weight)
+        except InfeasibleError as refusal:
+            name = (
+                f"edge server {index - 1}, devices by their place in its members" if index else "base station"
+            )
+            raise InfeasibleError(f"{name}: {refusal}") from refusal
 
     def _stream_design(self, stream: AirCompProblem, weight: float) -> TransceiverDesign:
         if weight == 0 or stream.num_devices == 0:

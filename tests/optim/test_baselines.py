@@ -5,6 +5,7 @@ import pytest
 
 import optim
 from optim import AirCompProblem
+from optim.infeasible import InfeasibleError
 from optim.solvers.truncated_inversion import TruncatedInversion
 from tests.optim.instances import combined, rayleigh, receiver
 
@@ -161,3 +162,27 @@ def test_channels_of_extreme_gain_have_the_same_directions():
         one = optim.solve(AirCompProblem(channel, 0.2, 1.0, 0.1), method)
         far = optim.solve(AirCompProblem(channel * 1e-150, 0.2, 1.0, 1e-301), method)
         assert far.mse == pytest.approx(one.mse, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "index, change, reason",
+    [(1, {"channel": 0.0}, "channel is 0"), (2, {"power": 0.0}, "power_budget_w is 0 W")],
+)
+def test_what_cannot_be_inverted_is_named_with_the_way_out(index, change, reason):
+    problem = receiver(seed=11, batch=(3,))
+    channel, power_w = problem.channel.copy(), problem.power_budget_w.copy()
+    channel[index, 4] *= change.get("channel", 1.0)
+    power_w[index, 4] *= change.get("power", 1.0)
+    broken = problem.replaced(channel=channel, power_budget_w=power_w)
+    message = (
+        f"device 4 of problem {index} in the batch cannot be heard, since its {reason}, .* 'truncated-inv"
+    )
+    with pytest.raises(InfeasibleError, match=message):
+        optim.solve(broken, "inversion")
+    optim.solve(broken, "truncated-inversion").verify(broken)
+
+
+def test_inversion_hears_every_device_even_with_one_start_and_orthogonal_channels():
+    problem = AirCompProblem(np.eye(4), 0.25, 1.0, 0.1)
+    solution = optim.solve(problem, "inversion", starts=1)
+    assert solution.misalignment == pytest.approx(0, abs=1e-25)
