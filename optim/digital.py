@@ -59,11 +59,10 @@ def digital_oma(
     _choice("rounding", rounding, ROUNDING)
     _choice("access", access, USES)
     form = links(problem)
-    error = quantisation_error(int(bits), clip, rounding) * (problem.flattened().target_gains ** 2).sum(
-        axis=-1
-    )
+    squares = (problem.flattened().target_gains ** 2).sum(axis=-1)
+    error = quantisation_error(int(bits), clip, rounding) * squares
     uses = np.where(form.lost > 0, np.inf, bits * USES[access](form))
-    note = f"{bits} bits per entry, {access}, {np.median(uses):.3g} channel uses per entry"
+    note = f"{bits} bits take {np.median(uses):.3g} channel uses per entry ({access}), an analog sum 0.5"
     return DigitalReference(shaped(error, problem), note, shaped(uses, problem))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Complex, Float, Int
 
 from optim import mse
 from optim.design import TransceiverDesign
@@ -51,21 +51,16 @@ class TruncatedInversion(AbstractSeparateSolver):
         """The best of all directions and thresholds."""
         flat = problem.flattened()
         units = unit(starting_directions(form, self.options))
-        gains = np.abs(arriving(flat.channel.conj(), (form.basis @ units[..., None])[..., 0]))
-        strengths = gains / form.deviation[:, None] * np.sqrt(flat.power_budget_w)
-        norm = np.where(form.target_norm > 0, form.target_norm, 1.0)
-        targets = np.where(strengths > 0, flat.target_gains / norm[:, None], 0.0)
-        order = np.argsort(-np.where(targets > 0, gains, -1.0), axis=-1, kind="stable")
-        gains, strengths, targets = (np.take_along_axis(v, order, -1) for v in (gains, strengths, targets))
+        gains, strengths, targets, order = _ranked(flat, form, units)
         makeup = self._makeup(targets)
         scale, error = _by_count(strengths, targets, makeup)
         error = np.where(self._allowed(gains, targets), error, np.inf)
         best = np.argmin(error.min(axis=-1), axis=0)
-        count = np.argmin(pick(error, best), axis=-1)
-        every = np.arange(len(count))
-        beamformer = form.invert(pick(units, best) * pick(scale, best)[every, count][:, None])
-        kept = np.argsort(pick(order, best), axis=-1) < count[:, None]
-        wanted = kept * flat.target_gains * pick(makeup, best)[every, count][:, None]
+        count = np.argmin(pick(error, best), axis=-1)[:, None]
+        scale, factor = (np.take_along_axis(pick(v, best), count, axis=-1) for v in (scale, makeup))
+        beamformer = form.invert(pick(units, best) * scale)
+        kept = np.argsort(pick(order, best), axis=-1) < count
+        wanted = kept * flat.target_gains * factor
         vectors = mse.inverting_vectors(mse.beam_gains(flat, beamformer), wanted, flat.power_budget_w)
         return TransceiverDesign(vectors[..., 0], beamformer)
 
@@ -85,6 +80,19 @@ class TruncatedInversion(AbstractSeparateSolver):
         edges = np.diff(heard, axis=-1, append=0.0) < 0
         nobody = ~edges.any(axis=-1, keepdims=True)
         return np.concatenate([nobody, edges], axis=-1)
+
+
+def _ranked(
+    flat: AirCompProblem, form: NormalForm, units: Complex[np.ndarray, "S B n"]
+) -> tuple[PerDevice, PerDevice, PerDevice, Int[np.ndarray, "S B K"]]:
+    """Gains, strengths and targets from the strongest heard device to the weakest; and their order."""
+    gains = np.abs(arriving(flat.channel.conj(), (form.basis @ units[..., None])[..., 0]))
+    strengths = gains / form.deviation[:, None] * np.sqrt(flat.power_budget_w)
+    norm = np.where(form.target_norm > 0, form.target_norm, 1.0)
+    targets = np.where(strengths > 0, flat.target_gains / norm[:, None], 0.0)
+    order = np.argsort(-np.where(targets > 0, gains, -1.0), axis=-1, kind="stable")
+    gains, strengths, targets = (np.take_along_axis(v, order, -1) for v in (gains, strengths, targets))
+    return gains, strengths, targets, order
 
 
 def _by_count(strengths: PerDevice, targets: PerDevice, makeup: PerCount) -> tuple[PerCount, PerCount]:
