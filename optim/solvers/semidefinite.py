@@ -62,7 +62,8 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
             form.project(scout.design.receive_beamformer)[None], self.options.starts + 1, axis=0
         )
         values = reduced_error(form.rows, form.targets, starts[0])
-        lifted = [_relax_receiver(form, index, float(value)) for index, value in enumerate(values)]
+        solver = self.options.conic_solver
+        lifted = [_relax_receiver(form, index, float(value), solver) for index, value in enumerate(values)]
         for index, part in enumerate(lifted):
             for covariance in part.covariances.values():
                 rows, targets = form.rows[index], form.targets[index]
@@ -80,7 +81,7 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
     def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         form = normalise(problem)
         scout = self._scout().solve_combined(problem)
-        lifted = _relax_combined(form, scout.objective / form.scale)
+        lifted = _relax_combined(form, scout.objective / form.scale, self.options.conic_solver)
         beams = _drawn_beams(form, lifted, form.project(scout.design), self.options)
         power = available_power(form.budgets, form.strengths(beams))
         solution = joint.refine(form, joint.resting(form, beams, power), self.options)
@@ -121,19 +122,18 @@ def _drawn_beams(form: CombinedForm, lifted: Lifted, scout: Beams, options: Solv
     return beams
 
 
-def _relax_receiver(form: NormalForm, index: int, upper_bound: float) -> Lifted:
+def _relax_receiver(form: NormalForm, index: int, upper_bound: float, solver: str) -> Lifted:
     """The relaxation for one receiver: every device has its whole power."""
     stream = conic.receiver_stream(form.rows[index], form.targets[index], upper_bound)
     power = np.ones((2, form.rows.shape[1]))
-    return _solved([] if stream is None else [stream], power, power, [])
+    return _solved([] if stream is None else [stream], power, power, [], solver)
 
 
-def _relax_combined(form: CombinedForm, upper_bound: float) -> Lifted:
+def _relax_combined(form: CombinedForm, upper_bound: float, solver: str) -> Lifted:
     """The joint relaxation over beams and powers."""
     power, constraints = conic.power_variables(form.budgets)
-    return _solved(
-        conic.combined_streams(form, upper_bound), power, np.ones(form.budgets.targets.shape), constraints
-    )
+    streams, ones = conic.combined_streams(form, upper_bound), np.ones(form.budgets.targets.shape)
+    return _solved(streams, power, ones, constraints, solver)
 
 
 def _solved(
@@ -141,6 +141,7 @@ def _solved(
     power: "cp.Expression | Float[np.ndarray, 'J K']",
     fallback_power: Float[np.ndarray, "J K"],
     constraints: list[cp.Constraint],
+    solver: str,
 ) -> Lifted:
     """Assemble and solve; multipliers of failed solves are zeros, which certify nothing but never lie."""
     cost, lifts, ties = [], [], []
@@ -157,7 +158,7 @@ def _solved(
         lifts.append(lift)
         ties.append(tie)
     problem = cp.Problem(cp.Minimize(sum(cost)), constraints)
-    verdict = conic.solve_conic(problem) if streams else cp.OPTIMAL
+    verdict = conic.solve_conic(problem, solver) if streams else cp.OPTIMAL
     multipliers = np.zeros(fallback_power.shape)
     if verdict == conic.FAILED or not streams:
         return Lifted({}, fallback_power, multipliers, verdict)
@@ -173,6 +174,4 @@ def _solved(
 
 def _status(verdict: str, status: Status) -> Status:
     """What the convex solver said, if it was not plainly optimal; else how the refinement ended."""
-    return {cp.OPTIMAL_INACCURATE: Status.SOLVER_INACCURATE, conic.FAILED: Status.INFEASIBLE}.get(
-        verdict, status
-    )
+    return conic.STATUSES.get(verdict, status)
