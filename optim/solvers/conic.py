@@ -90,11 +90,11 @@ def combined_streams(form: CombinedForm, upper_bound: float) -> list[ConicStream
     return [stream for stream in streams if stream is not None]
 
 
-def lost_signal(stream: ConicStream, arriving: Any, power: Any) -> tuple[Any, list[Any]]:
+def lost_signal(lost_weight: Any, arriving: Any, power: Any) -> tuple[Any, list[Any]]:
     """Scaled misalignment of a stream whose squared gains are the affine `arriving`; and its constraints."""
-    tau = cp.Variable(len(stream.devices))
+    tau = cp.Variable(lost_weight.shape)
     product = cp.SOC(power + arriving, cp.vstack([2 * tau, power - arriving]))  # tau^2 <= power * arriving
-    return cp.sum_squares(cp.multiply(stream.lost_weight, 1 - tau)), [product, tau <= 1]
+    return cp.sum_squares(cp.multiply(lost_weight, 1 - tau)), [product, tau <= 1]
 
 
 def power_variables(budgets: DeviceBudgets) -> tuple[Any, list[Any]]:

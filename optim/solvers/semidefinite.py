@@ -27,25 +27,15 @@ from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
 from optim.solvers import conic
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
-from optim.solvers.conic import ConicStream
 from optim.solvers.descent import best_of, descend, flat_copies, rescaled
 from optim.solvers.phase_mm import PhaseMajoriseMinimise, accelerated_step
+from optim.solvers.relaxation import Lifted, relax_combined, relax_receiver
 from optim.starts import repeated
 from optim.threshold import scaled_along
 
 # Iterations spent on the design whose error scales the relaxation.
 SCOUT_ITERATIONS = 30
 SAMPLES_PER_START = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Lifted:
-    """A solved relaxation: covariances by (phase, receiver), powers, multipliers, the solver's verdict."""
-
-    covariances: dict[tuple[int, int], Complex[np.ndarray, "n n"]]
-    power: Float[np.ndarray, "J K"]
-    multipliers: Float[np.ndarray, "J K"]
-    verdict: str
 
 
 @final
@@ -125,51 +115,19 @@ def _drawn_beams(form: CombinedForm, lifted: Lifted, scout: Beams, options: Solv
 def _relax_receiver(form: NormalForm, index: int, upper_bound: float, solver: str) -> Lifted:
     """The relaxation for one receiver: every device has its whole power."""
     stream = conic.receiver_stream(form.rows[index], form.targets[index], upper_bound)
-    power = np.ones((2, form.rows.shape[1]))
-    return _solved([] if stream is None else [stream], power, power, [], solver)
+    num_devices = form.targets.shape[1]
+    if stream is None:
+        return Lifted({}, np.ones((2, num_devices)), np.zeros((2, num_devices)), cp.OPTIMAL)
+    return relax_receiver(stream, num_devices, solver)
 
 
 def _relax_combined(form: CombinedForm, upper_bound: float, solver: str) -> Lifted:
     """The joint relaxation over beams and powers."""
-    power, constraints = conic.power_variables(form.budgets)
-    streams, ones = conic.combined_streams(form, upper_bound), np.ones(form.budgets.targets.shape)
-    return _solved(streams, power, ones, constraints, solver)
-
-
-def _solved(
-    streams: list[ConicStream],
-    power: "cp.Expression | Float[np.ndarray, 'J K']",
-    fallback_power: Float[np.ndarray, "J K"],
-    constraints: list[cp.Constraint],
-    solver: str,
-) -> Lifted:
-    """Assemble and solve; multipliers of failed solves are zeros, which certify nothing but never lie."""
-    cost, lifts, ties = [], [], []
-    for stream in streams:
-        size = stream.rows.shape[1]
-        lift = cp.Variable((size, size), hermitian=True)
-        columns = stream.rows.conj().T
-        heard = cp.real(cp.sum(cp.multiply(columns.conj(), lift @ columns), axis=0))  # a_k M a_k^H
-        arriving = cp.Variable(len(stream.devices))
-        tie = arriving <= heard
-        lost, cones = conic.lost_signal(stream, arriving, power[stream.phase][stream.devices])
-        cost.append(cp.real(cp.trace(lift)) + lost)
-        constraints = [*constraints, lift >> 0, tie, *cones]
-        lifts.append(lift)
-        ties.append(tie)
-    problem = cp.Problem(cp.Minimize(sum(cost)), constraints)
-    verdict = conic.solve_conic(problem, solver) if streams else cp.OPTIMAL
-    multipliers = np.zeros(fallback_power.shape)
-    if verdict == conic.FAILED or not streams:
-        return Lifted({}, fallback_power, multipliers, verdict)
-    for stream, tie in zip(streams, ties, strict=True):
-        multipliers[stream.phase, stream.devices] = np.maximum(tie.dual_value, 0.0) * stream.multiplier_unit
-    covariances = {
-        (s.phase, s.receiver): np.asarray(lift.value, dtype=np.complex128)
-        for s, lift in zip(streams, lifts, strict=True)
-    }
-    solved_power = power.value if isinstance(power, cp.Expression) else power
-    return Lifted(covariances, np.maximum(np.asarray(solved_power), 0.0), multipliers, verdict)
+    streams = conic.combined_streams(form, upper_bound)
+    if not streams:
+        shape = form.budgets.targets.shape
+        return Lifted({}, np.ones(shape), np.zeros(shape), cp.OPTIMAL)
+    return relax_combined(streams, form.budgets, solver)
 
 
 def _status(verdict: str, status: Status) -> Status:

@@ -85,7 +85,8 @@ def _program(
         num_devices, size = stream.rows.shape
         beam = cp.Variable(2 * size)
         slopes, offsets = cp.Parameter((num_devices, 2 * size)), cp.Parameter(num_devices, nonneg=True)
-        lost, cones = conic.lost_signal(stream, slopes @ beam - offsets, power[stream.phase][stream.devices])
+        available = power[stream.phase][stream.devices]
+        lost, cones = conic.lost_signal(stream.lost_weight, slopes @ beam - offsets, available)
         cost.append(cp.sum_squares(beam) + lost)
         constraints = [*constraints, *cones]
         tangents.append(Tangent(stream, beam, slopes, offsets))

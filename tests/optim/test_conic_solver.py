@@ -5,7 +5,7 @@ import pytest
 
 import optim
 from optim import Status
-from optim.solvers import conic
+from optim.solvers import conic, relaxation
 from tests.optim.instances import combined, receiver
 
 CONVEX = ["sca", "sdr", "uniform-forcing-sdr", "uniform-forcing-sca", "uniform-forcing-dc"]
@@ -49,3 +49,21 @@ def test_a_failing_solver_is_told_and_replaced_only_where_none_was_asked_for(
     solution = optim.solve(problem, method, conic_solver=solver)
     solution.verify(problem)
     assert solution.status in (status, Status.SOLVER_INACCURATE if not solver else status)
+
+
+def test_relaxations_of_one_shape_are_compiled_once():
+    relaxation._receiver_program.cache_clear()
+    relaxation._combined_program.cache_clear()
+    optim.solve(receiver(seed=3, devices=5, antennas=2, batch=(3,)), "sdr", starts=1)
+    assert relaxation._receiver_program.cache_info().misses == 1
+    for seed in (4, 4):
+        optim.solve(combined(seed=seed), "sdr", starts=1)
+    assert relaxation._combined_program.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("make", [receiver, combined])
+def test_a_program_forgets_what_it_solved_before(make):
+    problem = make(seed=5)
+    first = optim.solve(problem, "sdr").lower_bound
+    optim.solve(make(seed=6, snr_db=-20.0), "sdr")
+    assert optim.solve(problem, "sdr").lower_bound == first
