@@ -6,8 +6,9 @@ solution of rank :math:`\lfloor \sqrt{K_i} \rfloor` exists). The reported bound 
 which is inexact, but the certificate of its multipliers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import cast, final
 
 import cvxpy as cp
 import numpy as np
@@ -24,10 +25,11 @@ from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import reduced_error
 from optim.problem import AirCompProblem
-from optim.solution import Solution, Status
+from optim.solution import History, Solution, Status
 from optim.solvers import conic
-from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
+from optim.solvers.base import AbstractTransceiverSolver, assemble, assemble_beams
 from optim.solvers.descent import best_of, descend, flat_copies, rescaled
+from optim.solvers.own_constraints import SOLVER_ACCURACY, Constraints, own_constraints
 from optim.solvers.phase_mm import PhaseMajoriseMinimise, accelerated_step
 from optim.solvers.relaxation import Lifted, relax_combined, relax_receiver
 from optim.starts import repeated
@@ -41,11 +43,30 @@ SAMPLES_PER_START = 8
 @final
 @dataclass(frozen=True)
 class SemidefiniteRelaxation(AbstractTransceiverSolver):
-    """The relaxation's tight bound, and the best of the designs drawn from its solution."""
+    """The relaxation's tight bound, and the best of the designs drawn from its solution.
+
+    Args:
+        constraints: of your own, for one receiver: a function of an object whose `power_w` is a cvxpy
+            expression, the watts that each device may spend, that returns cvxpy constraints. They must still
+            hold when a device sends with less. In a batch it is called for each problem. The design keeps
+            them; `lower_bound` is that of the problem without them, so it is valid but lower.
+
+    All devices together may spend two watts:
+
+        import cvxpy as cp
+        solver = SemidefiniteRelaxation(constraints=lambda v: [cp.sum(v.power_w) <= 2.0])
+        solution = optim.solve(problem, solver)
+
+    Raises:
+        InfeasibleError: if the constraints cannot be met; it says by how much each would have to give way.
+    """
 
     options: SolverOptions = field(default_factory=SolverOptions)
+    constraints: Constraints | None = None
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        if self.constraints is not None:
+            return _constrained(problem, self.constraints, self.options)
         form = normal_form.apply(problem)
         scout = self._scout().solve_receiver(problem.flattened())
         starts = np.repeat(
@@ -69,6 +90,11 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         return assemble_beams(problem, form, best, rescaled(endings, form), multipliers)
 
     def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
+        if self.constraints is not None:
+            raise ValueError(
+                "constraints are for one receiver, but the problem is a combined one: limit its powers by "
+                "average_power_w and peak_power_w"
+            )
         form = normalise(problem)
         scout = self._scout().solve_combined(problem)
         lifted = _relax_combined(form, scout.objective / form.scale, self.options.conic_solver)
@@ -79,7 +105,7 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         return replace(solution, lower_bound=bound, status=_status(lifted.verdict, solution.status))
 
     def _scout(self) -> PhaseMajoriseMinimise:
-        return PhaseMajoriseMinimise(replace(self.options, max_iterations=SCOUT_ITERATIONS))
+        return _scout(self.options)
 
 
 def drawn(
@@ -110,6 +136,42 @@ def _drawn_beams(form: CombinedForm, lifted: Lifted, scout: Beams, options: Solv
         rows = stack.powered_rows(lifted.power[phase])[receiver]
         beams[phase][1:, receiver] = drawn(covariance, rows, stack.targets[receiver], options.starts, rng)
     return beams
+
+
+def _constrained(problem: AirCompProblem, constraints: Constraints, options: SolverOptions) -> Solution:
+    """The best design within the powers that the constrained relaxation allows."""
+    form, flat = normal_form.apply(problem), problem.flattened()
+    values = np.ravel(_scout(options).solve_receiver(flat).objective)
+    owned, capped, multipliers, verdicts = [], [], [], []
+    for index, value in enumerate(((values - form.lost) / np.where(form.silent, 1.0, form.scale)).tolist()):
+        place = f" of problem {index} in the batch" if problem.batch_shape else ""
+        alone = problem.instance(index)
+        owned.append(own_constraints(alone, constraints, place))
+        allowed = owned[-1].best_power(normal_form.apply(alone), value, options.conic_solver)
+        capped.append(alone.power_budget_w * np.minimum(allowed.power[0], 1.0) * (1 - SOLVER_ACCURACY))
+        verdicts.append(allowed.verdict)
+        multipliers.append(_relax_receiver(form, index, value, options.conic_solver).multipliers[0])
+    best = SemidefiniteRelaxation(options).solve_receiver(flat.replaced(power_budget_w=np.stack(capped)))
+    for own, spent_w, budget_w in zip(owned, best.power_w, flat.power_budget_w, strict=True):
+        own.require_kept(spent_w / np.where(budget_w > 0, budget_w, 1.0))
+    # An optimum within these powers need not be one within others that the constraints allow.
+    unproved = {Status.PROVED_OPTIMAL: Status.CONVERGED}
+    endings = [
+        (_status(verdict, unproved.get(status, status)), history)
+        for verdict, (status, history) in zip(verdicts, _endings(best), strict=True)
+    ]
+    return assemble(problem, form, best.design, endings, np.stack(multipliers)[None])
+
+
+def _endings(batch: Solution) -> list[tuple[Status, History]]:
+    """How each problem of a batch ended."""
+    assert isinstance(batch.status, tuple)
+    histories = cast("Sequence[History]", batch.history)
+    return list(zip(batch.status, histories, strict=True))
+
+
+def _scout(options: SolverOptions) -> PhaseMajoriseMinimise:
+    return PhaseMajoriseMinimise(replace(options, max_iterations=SCOUT_ITERATIONS))
 
 
 def _relax_receiver(form: NormalForm, index: int, upper_bound: float, solver: str) -> Lifted:

@@ -9,41 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import final
 
-import cvxpy as cp
 import numpy as np
 from jaxtyping import Complex, Float
 
-from optim import normal_form
-from optim.certificate import ROUNDING_MARGIN, closed_form_multipliers, spectral_radius
+from optim.certificate import closed_form_multipliers
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
-from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.problem import AirCompProblem
 from optim.solution import History, Solution, Status
 from optim.solvers import conic, lifted
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
 from optim.solvers.descent import rescaled
-from optim.solvers.forcing import Demand, demand, require_heard
 from optim.solvers.forcing_programs import lifted_forcing, tangent_forcing
-from optim.starts import drawn_starts
+from optim.solvers.forcing_relaxation import Relaxed, forcible_form, relaxed_designs
 
-SAMPLES_PER_START = 8
 # Below this relative fall a convex solver's own error decides.
 SOLVER_ACCURACY = 1e-6
 # Part of the trace outside the leading eigenvalue below which a matrix counts as rank one.
 RANK_ONE = 1e-5
 MAX_PENALTY = 1e6
-
-
-@dataclass(frozen=True, eq=False)
-class Relaxed:
-    """The relaxation of one problem: its design, its multipliers in the form's units, the verdict."""
-
-    demand: Demand
-    point: Complex[np.ndarray, "n"]
-    multipliers: Float[np.ndarray, "K"]
-    verdict: str
 
 
 Ending = tuple[Complex[np.ndarray, "n"], Status, History]
@@ -102,34 +87,6 @@ class UniformForcingDifference(AbstractTransceiverSolver):
         raise _no_combined("uniform-forcing-dc")
 
 
-def forcing_bound(
-    problem: AirCompProblem, options: SolverOptions | None = None
-) -> Float[np.ndarray, "*batch"] | float:
-    r"""The error that no uniform-forcing design can beat: the relaxation's value, certified.
-
-    .. math:: \sum_k \lambda_k w_k^2 \quad\text{for}\quad \sum_k \lambda_k a_k^H a_k \preceq I
-
-    Not a bound on the mean squared error, which biased designs lower further.
-    """
-    form = _form(problem)
-    parts = _relaxed(form, options or SolverOptions())
-    multipliers = np.stack([part.multipliers for part in parts])
-    error = (multipliers * form.targets**2).sum(axis=-1) / spectral_radius(form.rows, multipliers)
-    bound = (form.objective(error) * (1 - ROUNDING_MARGIN)).reshape(problem.batch_shape)
-    return bound if problem.batch_shape else float(bound)
-
-
-def _form(problem: AirCompProblem) -> NormalForm:
-    """The normal form, if the problem can be forced at all."""
-    if problem.error_covariance is not None:
-        raise ValueError(
-            "error_covariance is given, but uniform forcing needs a known channel: use 'robust', or leave "
-            "error_covariance out to force the estimate"
-        )
-    require_heard(problem)
-    return normal_form.apply(problem)
-
-
 def _no_combined(method: str) -> ValueError:
     return ValueError(
         f"method {method!r} forces one receiver with fixed powers, but a CombinedProblem couples several: "
@@ -138,34 +95,13 @@ def _no_combined(method: str) -> ValueError:
 
 
 def _forced(problem: AirCompProblem, improve: Improve, options: SolverOptions) -> Solution:
-    form = _form(problem)
-    relaxed = _relaxed(form, options)
+    form = forcible_form(problem)
+    relaxed = relaxed_designs(form, options)
     endings = [improve(part, options) for part in relaxed]
     points = np.stack([point for point, _, _ in endings])
     told = rescaled([(status, history) for _, status, history in endings], form)
     own = np.stack([part.multipliers for part in relaxed])[None]
     return assemble_beams(problem, form, points, told, np.concatenate([own, closed_form_multipliers(form)]))
-
-
-def _relaxed(form: NormalForm, options: SolverOptions) -> list[Relaxed]:
-    return [_relax(form, index, options) for index in range(len(form.rows))]
-
-
-def _relax(form: NormalForm, index: int, options: SolverOptions) -> Relaxed:
-    multipliers = np.zeros(form.targets.shape[1])
-    wanted = demand(form, index, options)
-    if not wanted.devices.size:
-        return Relaxed(wanted, wanted.start, multipliers, cp.OPTIMAL)
-    trace = lifted.trace_coordinates(wanted.directions.shape[1])
-    covariance, duals, verdict = lifted_forcing(wanted).solve(wanted, trace, options.conic_solver)
-    points = wanted.start[None]
-    if covariance is not None:
-        # A member of a batch draws what it would draw alone.
-        count = 1 + SAMPLES_PER_START * options.starts
-        draws = drawn_starts(covariance[None], count, options.generator())[:, 0]
-        points = np.concatenate([points, draws])
-        multipliers[wanted.devices] = duals / form.targets[index, wanted.devices] ** 2
-    return Relaxed(wanted, wanted.scaled(points)[0], multipliers, verdict)
 
 
 def _as_drawn(relaxed: Relaxed, options: SolverOptions) -> Ending:

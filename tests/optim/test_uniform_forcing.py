@@ -8,7 +8,7 @@ from optim import AirCompProblem, InfeasibleError, Status
 from optim.mse import effective_gains
 from optim.solvers import lifted
 from optim.solvers.forcing_programs import _lifted_forcing, _tangent_forcing
-from optim.solvers.uniform_forcing import forcing_bound
+from optim.solvers.forcing_relaxation import forcing_bound
 from tests.optim.instances import combined, estimated, rayleigh, receiver
 
 METHODS = ["uniform-forcing-sdr", "uniform-forcing-sca", "uniform-forcing-dc"]
