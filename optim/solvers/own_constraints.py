@@ -61,7 +61,7 @@ class OwnConstraints:
 
     def _nearest_allowed(self) -> Lifted:
         """Powers that miss the constraints least; `InfeasibleError` if they miss any."""
-        slacks = [cp.Variable(nonneg=True) for _ in self.given]
+        slacks: list[Any] = [cp.Variable(nonneg=True) for _ in self.given]
         relaxed = [_relaxed(*pair) for pair in zip(self.given, slacks, strict=True)]
         problem = cp.Problem(cp.Minimize(sum(slacks)), [self.within_budget, *relaxed])
         if conic.solve_conic(problem) == conic.FAILED:
@@ -69,7 +69,7 @@ class OwnConstraints:
                 f"constraints{self.place} cannot be met within power_budget_w, nor relaxed one by one: leave "
                 "out those that contradict each other"
             )
-        sizes = [float(np.max(slack.value)) for slack in slacks]
+        sizes = [float(slack.value) for slack in slacks]
         missed = {
             number: size
             for number, (size, constraint) in enumerate(zip(sizes, self.given, strict=True))
