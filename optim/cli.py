@@ -14,6 +14,7 @@ from optim.files import formats, load_problem, save_solution
 from optim.files.solutions import package_version, solution_tree
 from optim.files.source import FileError
 from optim.files.text import dump_json
+from optim.infeasible import InfeasibleError
 from optim.interface import solve
 from optim.options import SolverOptions, options_of
 from optim.solvers.catalogue import SOLVERS, build_solver
@@ -44,9 +45,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m optim
     except MemoryError as error:
         _complain(f"not enough memory ({error}); choose a smaller problem")
         return BAD_INPUT
+    except InfeasibleError as error:
+        _complain(str(error))
+        return INFEASIBLE
     except ValueError as error:
         _complain(str(error))
-        return INFEASIBLE if type(error).__name__ == "InfeasibleError" else BAD_INPUT
+        return BAD_INPUT
     return OK
 
 

@@ -33,6 +33,11 @@ class Status(enum.Enum):
         "The proof stopped at its time limit. Design and bound are the best so far; raise `time_limit_s`."
     )
     CLOSED_FORM = "The design is the value of a formula; nothing was iterated."
+    RELAXED = "The design was drawn from the solution of a convex relaxation; nothing was iterated."
+    SOLVER_REPLACED = (
+        "Clarabel failed on this problem and SCS solved it instead. Design and bound are valid as always, "
+        "since both are recomputed in closed form, but they may lie further apart than they need to."
+    )
     SOLVER_INACCURATE = (
         "The convex solver stopped short of its accuracy. Design and bound are still valid, since both are "
         "recomputed in closed form, but they may lie further apart than they need to."
@@ -48,7 +53,7 @@ class Status(enum.Enum):
 
 # A relative gap at rounding level proves a global optimum.
 PROVED_GAP = 1e-6
-PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT)
+PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT, Status.RELAXED)
 
 
 class VerificationError(AssertionError):

@@ -35,6 +35,24 @@ def _semidefinite(options: SolverOptions) -> AbstractTransceiverSolver:
     return SemidefiniteRelaxation(options)
 
 
+def _forcing_relaxation(options: SolverOptions) -> AbstractTransceiverSolver:
+    from optim.solvers.uniform_forcing import UniformForcingRelaxation
+
+    return UniformForcingRelaxation(options)
+
+
+def _forcing_tangents(options: SolverOptions) -> AbstractTransceiverSolver:
+    from optim.solvers.uniform_forcing import UniformForcingTangents
+
+    return UniformForcingTangents(options)
+
+
+def _forcing_difference(options: SolverOptions) -> AbstractTransceiverSolver:
+    from optim.solvers.uniform_forcing import UniformForcingDifference
+
+    return UniformForcingDifference(options)
+
+
 SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "auto": Automatic,
     "threshold": lambda _: ThresholdRule(),
@@ -45,6 +63,9 @@ SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "alternating": AlternatingMMSE,
     "sca": _successive_convex,
     "sdr": _semidefinite,
+    "uniform-forcing-sdr": _forcing_relaxation,
+    "uniform-forcing-sca": _forcing_tangents,
+    "uniform-forcing-dc": _forcing_difference,
     "full-power": FullPower,
     "inversion": ChannelInversion,
     "truncated-inversion": TruncatedInversion,
