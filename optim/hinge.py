@@ -47,21 +47,36 @@ def minimise_model(
     return pivot(_PrimalSystem(curvature, rows, targets), active)
 
 
-@dataclass(frozen=True, eq=False)
 class _PrimalSystem:
-    """Stationary points for given active sets: ``(H + R_S^T R_S) y = R_S^T w_S``."""
+    """Stationary points for given active sets: ``(H + R_S^T R_S) y = R_S^T w_S``.
 
-    curvature: Float[np.ndarray, "B d d"]
-    rows: Float[np.ndarray, "B K d"]
-    targets: Float[np.ndarray, "B K"]
+    From one set to the next only the rows that came or went are added or taken away.
+    """
+
+    def __init__(
+        self,
+        curvature: Float[np.ndarray, "B d d"],
+        rows: Float[np.ndarray, "B K d"],
+        targets: Float[np.ndarray, "B K"],
+    ) -> None:
+        self.rows, self.targets = rows, targets
+        self._matrix = curvature
+        self._active = np.zeros(targets.shape, dtype=bool)
 
     def solve(self, active: Bool[np.ndarray, "B K"]) -> Float[np.ndarray, "B d"]:
-        columns = np.swapaxes(self.rows, -1, -2)
-        matrix = self.curvature + columns @ (active[..., None] * self.rows)
-        return solve_ridge(matrix, columns @ (active * self.targets)[..., None])[..., 0]
+        rows, change = self.rows, active.astype(np.float64) - self._active
+        changed = (change != 0).any(axis=0)
+        if 2 * changed.sum() < changed.size:
+            rows, change = rows[:, changed], change[:, changed]
+        self._matrix = self._matrix + np.swapaxes(rows, -1, -2) @ (change[..., None] * rows)
+        self._active = active
+        wanted = np.swapaxes(self.rows, -1, -2) @ (active * self.targets)[..., None]
+        return solve_ridge(self._matrix, wanted)[..., 0]
 
     def kept(self, mask: Bool[np.ndarray, "B"]) -> "_PrimalSystem":
-        return _PrimalSystem(self.curvature[mask], self.rows[mask], self.targets[mask])
+        rest = _PrimalSystem(self._matrix[mask], self.rows[mask], self.targets[mask])
+        rest._active = self._active[mask]
+        return rest
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Bound, starts drawn from it, sequential quadratic programming: the default for several antennas."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, final
 
 import numpy as np
@@ -10,6 +10,7 @@ from optim import normal_form, sqp
 from optim.combined import design
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
+from optim.homotopy import FINE
 from optim.interior_point import tight_multipliers
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
@@ -22,6 +23,8 @@ from optim.threshold import scaled_along
 # Amplitude ratio to the noise beyond which the design no longer changes (relative change 1e-10): stronger
 # problems are designed at this one, where the numbers keep their digits.
 STRONGEST = 1e5
+# Devices per dimension beyond which descents go through softer problems first.
+CROWD = 8
 # Entries of the rows of all starts in a chunk.
 CHUNK_ENTRIES = 400_000
 
@@ -100,12 +103,33 @@ def _descend_all(
         begun = scaled_along(many_rows, many_targets, starts[:, part], form.device_antennas)
         flat_rows = many_rows.reshape(-1, *rows.shape[1:])
         flat_targets = many_targets.reshape(-1, form.targets.shape[-1])
-        descent = sqp.descend(flat_rows, flat_targets, begun.reshape(len(flat_rows), -1), options)
+        begun = begun.reshape(len(flat_rows), -1)
+        if flat_targets.shape[-1] >= CROWD * begun.shape[-1]:
+            begun = tracked(flat_rows, flat_targets, begun, options)
+        descent = sqp.descend(flat_rows, flat_targets, begun, options)
         errors = descent.errors.reshape(len(starts), -1)
         best = np.argmin(errors, axis=0) * errors.shape[1] + np.arange(errors.shape[1])
         points[part] = descent.points[best]
         endings += _endings(descent, best, form.scale[part], form.lost[part])
     return points, endings
+
+
+def tracked(
+    rows: Complex[np.ndarray, "B KT n"],
+    targets: Float[np.ndarray, "B K"],
+    points: Complex[np.ndarray, "B n"],
+    options: SolverOptions,
+) -> Complex[np.ndarray, "B n"]:
+    """A few steps on each softer problem in turn, so that crowded problems end in a good valley."""
+    softest = FINE.softest_factors(rows, targets)
+    short = replace(options, max_iterations=FINE.steps)
+    device_antennas = rows.shape[-2] // targets.shape[-1]
+    for level in range(int(FINE.level_counts(softest).max(initial=0)), 0, -1):
+        softer = rows * FINE.factors_at(softest, level)[:, None, None]
+        points = sqp.descend(
+            softer, targets, scaled_along(softer, targets, points, device_antennas), short
+        ).points
+    return scaled_along(rows, targets, points, device_antennas)
 
 
 def _endings(
