@@ -19,7 +19,7 @@ from optim.linear import solve_ridge
 PATIENCE = 3
 MAX_PIVOTS = 100
 # For a model without a minimiser, whose pivots may never settle: beyond these the direction hardly improves.
-MAX_MODEL_PIVOTS = 12
+MAX_MODEL_PIVOTS = 8
 
 
 def minimise_hinge(

@@ -23,7 +23,7 @@ MAX_STEPS = 60
 TO_BOUNDARY = 0.9
 CENTRING = 0.1
 # Entries of K x K matrices per chunk: what a step needs stays in the cache.
-CHUNK_ENTRIES = 20_000
+CHUNK_ENTRIES = 60_000
 
 Rows = Complex[np.ndarray, "B KT n"]
 PerDevice = Float[np.ndarray, "B K"]
