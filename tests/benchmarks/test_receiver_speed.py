@@ -114,7 +114,7 @@ def test_a_thousand_devices(snr_db):
         )
 
 
-@pytest.mark.parametrize("devices", [3_000, 10_000])
+@pytest.mark.parametrize("devices", [3_000])
 def test_many_devices_with_the_cheap_bound(devices):
     problem = cell(np.random.default_rng(5), 1, devices, 64, 10.0)
     solution, spent = clocked(lambda: optim.solve(problem, starts=1, bound_tolerance=np.inf))
