@@ -17,7 +17,7 @@ from optim.channel_uses import USES
 from optim.combined.mse import AnyProblem
 from optim.multiple_access import best_rates, capacities
 from optim.problem import AirCompProblem
-from optim.reference import DigitalReference, links, require_few, shaped, snr_of
+from optim.reference import DigitalReference, links, one_receiver, require_few, shaped, snr_of
 from optim.shares import distortion_level, equal_level_shares
 
 # Mean square of the rounding error, in squared steps.
@@ -31,7 +31,7 @@ def error_free(problem: AirCompProblem | AnyProblem) -> DigitalReference:
 
 
 def digital_oma(
-    problem: AirCompProblem,
+    problem: AirCompProblem | AnyProblem,
     bits: int = 8,
     clip: float = 4.0,
     rounding: str = "nearest",
@@ -58,6 +58,7 @@ def digital_oma(
         raise ValueError(f"clip = {clip} is not allowed: give a number of standard deviations above 0")
     _choice("rounding", rounding, ROUNDING)
     _choice("access", access, USES)
+    problem = one_receiver(problem)
     form = links(problem)
     squares = (problem.flattened().target_gains ** 2).sum(axis=-1)
     error = quantisation_error(int(bits), clip, rounding) * squares
@@ -74,7 +75,7 @@ def quantisation_error(bits: int, clip: float, rounding: str) -> float:
     return ROUNDING[rounding] * step**2 + 2 * ((1 + clip**2) * tail - clip * density)
 
 
-def ideal_digital(problem: AirCompProblem) -> DigitalReference:
+def ideal_digital(problem: AirCompProblem | AnyProblem) -> DigitalReference:
     r"""Ideal codes in orthogonal access, with the channel uses and the energy of the analog sum.
 
     .. math:: \min_{\theta \ge 0,\ \sum \theta = 1} \sum_k \omega_k^2
@@ -83,6 +84,7 @@ def ideal_digital(problem: AirCompProblem) -> DigitalReference:
     by Gaussian rate-distortion theory; a Gaussian is the worst source of its variance. Not the digital
     optimum: with several antennas devices can share a channel use, see :func:`ideal_digital_mac`.
     """
+    problem = one_receiver(problem)
     form = links(problem)
     snr, needed = snr_of(form), form.targets > 0
     shares = equal_level_shares(distortion_level(snr, form.targets), needed)
@@ -93,7 +95,7 @@ def ideal_digital(problem: AirCompProblem) -> DigitalReference:
     )
 
 
-def ideal_digital_mac(problem: AirCompProblem) -> DigitalReference:
+def ideal_digital_mac(problem: AirCompProblem | AnyProblem) -> DigitalReference:
     r"""Ideal codes in multiple access: the fair digital opponent where the receiver has several antennas.
 
     .. math:: \min_{r \ge 0} \sum_k \omega_k^2 2^{-r_k} \quad\text{subject to}\quad
@@ -102,6 +104,7 @@ def ideal_digital_mac(problem: AirCompProblem) -> DigitalReference:
     for all subsets S, exact by decomposition [Groenevelt91]; at most 10 devices. Independent codes, Gaussian
     payloads.
     """
+    problem = one_receiver(problem)
     form = links(problem)
     require_few(form)
     pairs = zip(form.rows, form.targets, strict=True)

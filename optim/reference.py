@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from optim import normal_form
+from optim.combined.mse import AnyProblem
 from optim.normal_form import NormalForm
 from optim.problem import AirCompProblem
 from optim.solution import Value
@@ -25,10 +26,15 @@ class DigitalReference:
     channel_uses: Value | None = None
 
 
-def links(problem: AirCompProblem) -> NormalForm:
-    """The normal form of the mean squared error over a known channel; or why there is none."""
+def one_receiver(problem: AirCompProblem | AnyProblem) -> AirCompProblem:
+    """The problem, if it has one receiver."""
     if not isinstance(problem, AirCompProblem):
         raise ValueError("a digital reference is for one receiver: give an AirCompProblem for each of them")
+    return problem
+
+
+def links(problem: AirCompProblem) -> NormalForm:
+    """The normal form of the mean squared error over a known channel; or why there is none."""
     if problem.error_covariance is not None:
         raise ValueError("error_covariance is given, but digital references know the channel: leave it out")
     if problem.device_antennas > 1:

@@ -11,17 +11,18 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 Shares = Float[np.ndarray, "B K"]
+Level = Callable[[Shares], Shares]
 HALVINGS = 45
 LEAST_LOG_SHARE = -40.0
 
 
-def equal_level_shares(level: Callable[[Shares], Shares], needed: Bool[np.ndarray, "B K"]) -> Shares:
+def equal_level_shares(level: Level, needed: Bool[np.ndarray, "B K"]) -> Shares:
     """Shares of those that need one; `level` rises with the share. Exact up to rounding, and summing to 1."""
     even = 1 / np.maximum(needed.sum(axis=-1, keepdims=True), 1)
     levels = level(np.broadcast_to(even, needed.shape))
     low = np.where(needed, levels, np.inf).min(axis=-1, keepdims=True)
     high = np.where(needed, levels, -np.inf).max(axis=-1, keepdims=True)
-    low, high = (np.where(np.isfinite(end), end, 0.0) for end in (low, high))
+    low, high = (np.where(np.isfinite(end), end, 0.0) + np.zeros(needed.shape) for end in (low, high))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         enough = (_shares_at(level, middle) * needed).sum(axis=-1, keepdims=True) >= 1
@@ -31,9 +32,9 @@ def equal_level_shares(level: Callable[[Shares], Shares], needed: Bool[np.ndarra
     return shares / np.where(total > 0, total, 1.0)
 
 
-def _shares_at(level: Callable[[Shares], Shares], wanted: Float[np.ndarray, "B 1"]) -> Shares:
+def _shares_at(level: Level, wanted: Shares) -> Shares:
     """The share at which each device reaches a level, at most all."""
-    low = np.full_like(level(np.ones_like(wanted)), LEAST_LOG_SHARE)
+    low = np.full_like(wanted, LEAST_LOG_SHARE)
     high = np.zeros_like(low)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -42,12 +43,12 @@ def _shares_at(level: Callable[[Shares], Shares], wanted: Float[np.ndarray, "B 1
     return np.exp(high)
 
 
-def equal_rate_level(snr: Shares) -> Callable[[Shares], Shares]:
+def equal_rate_level(snr: Shares) -> Level:
     r"""Rates :math:`\theta_k \ln(1 + s_k / \theta_k)`: energy of the whole frame in a share of it."""
     return lambda shares: shares * np.log1p(snr / shares)
 
 
-def distortion_level(snr: Shares, targets: Shares) -> Callable[[Shares], Shares]:
+def distortion_level(snr: Shares, targets: Shares) -> Level:
     r"""Minus the logarithm of how fast :math:`\omega_k^2 (1 + s_k / \theta_k)^{-\theta_k}` falls."""
     safe = np.where(targets > 0, targets, 1.0)
 
