@@ -10,6 +10,7 @@ from optim.csi_report import CsiReport, csi_report
 from optim.design import CombinedDesign, TransceiverDesign
 from optim.evaluation import CombinedEvaluation, Evaluation
 from optim.files import FileError, load_problem, load_solution, save_problem, save_solution
+from optim.infeasible import InfeasibleError
 from optim.interface import evaluate, lower_bound, solve
 from optim.mse import aggregation_mse, best_receive_beamformer, best_transmit_scalars, correlated_mse
 from optim.options import SolverOptions
@@ -36,6 +37,7 @@ __all__ = [
     # what comes back
     "CombinedDesign",
     "CombinedSolution",
+    "InfeasibleError",
     "MultiBlockDesign",
     "Solution",
     "Status",

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from optim import summary
-from optim.comparison import METHODS, compare
+from optim.comparison import METHODS, compare, entry_of
+from optim.digital import REFERENCES
 from optim.files import formats, load_problem, save_solution
 from optim.files.solutions import package_version, solution_tree
 from optim.files.source import FileError
 from optim.files.text import dump_json
+from optim.infeasible import InfeasibleError
 from optim.interface import solve
 from optim.options import SolverOptions, options_of
 from optim.solvers.catalogue import SOLVERS, build_solver
@@ -43,9 +45,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m optim
     except MemoryError as error:
         _complain(f"not enough memory ({error}); choose a smaller problem")
         return BAD_INPUT
+    except InfeasibleError as error:
+        _complain(str(error))
+        return INFEASIBLE
     except ValueError as error:
         _complain(str(error))
-        return INFEASIBLE if type(error).__name__ == "InfeasibleError" else BAD_INPUT
+        return BAD_INPUT
     return OK
 
 
@@ -80,7 +85,7 @@ def _bound(chosen: argparse.Namespace) -> None:
 
 def _compare(chosen: argparse.Namespace) -> None:
     for method in chosen.methods:
-        build_solver(method, SolverOptions())
+        entry_of(method, SolverOptions())  # refuses an unknown name before the file is read
     comparison = compare(load_problem(chosen.file), chosen.methods)
     if chosen.json:
         _say(dump_json({"rows": [dataclasses.asdict(row) for row in comparison.rows]}).rstrip())
@@ -160,7 +165,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         type=lambda names: [name.strip() for name in names.split(",")],
         default=list(METHODS),
         metavar="A,B,C",
-        help=f"which ones (default: {','.join(METHODS)})",
+        help=f"which ones (default: {','.join(METHODS)}); digital references: {', '.join(REFERENCES)}",
     )
     _add(commands, "methods", _methods, "every method by name", [shown])
     _add(commands, "example", _example, "print a commented problem file", [])

@@ -1,28 +1,33 @@
 """Several methods on one problem, side by side."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
+from optim.digital import REFERENCES
 from optim.interface import Effort, solve
-from optim.options import options_of
+from optim.options import SolverOptions, options_of
 from optim.problem import AirCompProblem
+from optim.reference import DigitalReference
+from optim.solution import Solution
 from optim.solvers.base import AbstractTransceiverSolver
 from optim.solvers.catalogue import build_solver
 
 METHODS = ("auto", "alternating", "full-power", "inversion")
+Entry = AbstractTransceiverSolver | Callable[[Any], DigitalReference]
 
 
 @dataclass(frozen=True)
 class Row:
     """One method: its error (Pi of a combined problem), gap and time, or why it gave no design.
 
-    Numbers are medians over a batch, `milliseconds` is for the whole of it.
+    Numbers are medians over a batch, `milliseconds` is for the whole of it. A digital reference has no
+    design, and so no gap.
     """
 
     method: str
@@ -62,36 +67,50 @@ def compare(
     """Solve by every method, with the same effort; what a method refuses is said in its row.
 
     Args:
-        methods: names, or solvers with settings of their own (which keep their own effort).
+        methods: names of methods or of the references in `optim.digital.REFERENCES`, or solvers with
+            settings of their own (which keep their own effort).
 
     Raises:
         ValueError: for an unknown method or option.
     """
     options = options_of(effort)
-    solvers = [
-        method if isinstance(method, AbstractTransceiverSolver) else build_solver(method, options)
-        for method in methods
-    ]
+    entries = [entry_of(method, options) for method in methods]
     names = [method if isinstance(method, str) else type(method).__name__ for method in methods]
-    return Comparison(tuple(_row(problem, *pair) for pair in zip(names, solvers, strict=True)))
+    return Comparison(tuple(_row(problem, *pair) for pair in zip(names, entries, strict=True)))
 
 
-def _row(problem: AirCompProblem | AnyProblem, name: str, solver: AbstractTransceiverSolver) -> Row:
+def entry_of(method: str | AbstractTransceiverSolver, options: SolverOptions) -> Entry:
+    """The reference or solver of a name, or a `ValueError` with the nearest one."""
+    if isinstance(method, AbstractTransceiverSolver):
+        return method
+    return REFERENCES[method] if method in REFERENCES else build_solver(method, options)
+
+
+def _row(problem: AirCompProblem | AnyProblem, name: str, entry: Entry) -> Row:
     begin = time.perf_counter()
     try:
-        solution = solve(problem, solver)
+        if isinstance(entry, AbstractTransceiverSolver):
+            error, gap, outcome = _solved(solve(problem, entry))
+        else:
+            reference = entry(problem)
+            error, gap = float(np.median(reference.mse)), None
+            outcome = f"reference without an analog design: {reference.note}"
     except ValueError as refusal:
         return Row(name, None, None, None, None, str(refusal))
     milliseconds = 1e3 * (time.perf_counter() - begin)
-    error = float(np.median(solution.pi if isinstance(solution, CombinedSolution) else solution.mse))
     with np.errstate(divide="ignore"):
-        error_db = float(10 * np.log10(error))
+        return Row(name, error, float(10 * np.log10(error)), gap, milliseconds, outcome)
+
+
+def _solved(solution: Solution | CombinedSolution) -> tuple[float, float, str]:
+    error = solution.pi if isinstance(solution, CombinedSolution) else solution.mse
     statuses = solution.status if isinstance(solution.status, tuple) else (solution.status,)
     outcome = " ".join(sorted({status.name for status in statuses}))
-    return Row(name, error, error_db, float(np.median(solution.gap)), milliseconds, outcome)
+    return float(np.median(error)), float(np.median(solution.gap)), outcome
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    if row.mse_db is None or row.gap is None or row.milliseconds is None:
-        return row.method, "-", "-", "-", row.outcome
-    return row.method, f"{row.mse_db:.2f}", f"{100 * row.gap:.2f}", f"{row.milliseconds:.1f}", row.outcome
+    gap = None if row.gap is None else 100 * row.gap
+    numbers = [(row.mse_db, 2), (gap, 2), (row.milliseconds, 1)]
+    error, gap_text, time_text = ("-" if n is None else f"{n:.{digits}f}" for n, digits in numbers)
+    return row.method, error, gap_text, time_text, row.outcome

@@ -18,6 +18,8 @@ from optim.linear import solve_ridge
 # Full exchanges that may fail to reduce the number of wrong memberships.
 PATIENCE = 3
 MAX_PIVOTS = 100
+# For a model without a minimiser, whose pivots may never settle: beyond these the direction hardly improves.
+MAX_MODEL_PIVOTS = 8
 
 
 def minimise_hinge(
@@ -34,7 +36,8 @@ def minimise_hinge(
     else:
         identity = np.broadcast_to(np.eye(dimension), (len(flat_rows), dimension, dimension))
         system = _PrimalSystem(identity, flat_rows, flat_targets)
-    return pivot(system, active).reshape(*batch, dimension)
+    limits = np.full(len(active), MAX_PIVOTS)
+    return pivot(system, active, limits).reshape(*batch, dimension)
 
 
 def minimise_model(
@@ -42,26 +45,43 @@ def minimise_model(
     rows: Float[np.ndarray, "B K d"],
     targets: Float[np.ndarray, "B K"],
     active: Bool[np.ndarray, "B K"],
+    convex: Bool[np.ndarray, "B"],
 ) -> Float[np.ndarray, "B d"]:
-    """The stationary point for a general ``H``, searched from `active`; the minimiser for a definite one."""
-    return pivot(_PrimalSystem(curvature, rows, targets), active)
+    """The stationary point for a general ``H``, searched from `active`; the minimiser where `convex`."""
+    limits = np.where(convex, MAX_PIVOTS, MAX_MODEL_PIVOTS)
+    return pivot(_PrimalSystem(curvature, rows, targets), active, limits)
 
 
-@dataclass(frozen=True, eq=False)
 class _PrimalSystem:
-    """Stationary points for given active sets: ``(H + R_S^T R_S) y = R_S^T w_S``."""
+    """Stationary points for given active sets: ``(H + R_S^T R_S) y = R_S^T w_S``.
 
-    curvature: Float[np.ndarray, "B d d"]
-    rows: Float[np.ndarray, "B K d"]
-    targets: Float[np.ndarray, "B K"]
+    From one set to the next only the rows that came or went are added or taken away.
+    """
+
+    def __init__(
+        self,
+        curvature: Float[np.ndarray, "B d d"],
+        rows: Float[np.ndarray, "B K d"],
+        targets: Float[np.ndarray, "B K"],
+    ) -> None:
+        self.rows, self.targets = rows, targets
+        self._matrix = curvature
+        self._active = np.zeros(targets.shape, dtype=bool)
 
     def solve(self, active: Bool[np.ndarray, "B K"]) -> Float[np.ndarray, "B d"]:
-        columns = np.swapaxes(self.rows, -1, -2)
-        matrix = self.curvature + columns @ (active[..., None] * self.rows)
-        return solve_ridge(matrix, columns @ (active * self.targets)[..., None])[..., 0]
+        rows, change = self.rows, active.astype(np.float64) - self._active
+        changed = (change != 0).any(axis=0)
+        if 2 * changed.sum() < changed.size:
+            rows, change = rows[:, changed], change[:, changed]
+        self._matrix = self._matrix + np.swapaxes(rows, -1, -2) @ (change[..., None] * rows)
+        self._active = active
+        wanted = np.swapaxes(self.rows, -1, -2) @ (active * self.targets)[..., None]
+        return solve_ridge(self._matrix, wanted)[..., 0]
 
     def kept(self, mask: Bool[np.ndarray, "B"]) -> "_PrimalSystem":
-        return _PrimalSystem(self.curvature[mask], self.rows[mask], self.targets[mask])
+        rest = _PrimalSystem(self._matrix[mask], self.rows[mask], self.targets[mask])
+        rest._active = self._active[mask]
+        return rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,22 +105,26 @@ class _DualSystem:
 _System = _PrimalSystem | _DualSystem
 
 
-def pivot(system: _System, active: Bool[np.ndarray, "B K"]) -> Float[np.ndarray, "B d"]:
+def pivot(
+    system: _System, active: Bool[np.ndarray, "B K"], limits: Int[np.ndarray, "B"]
+) -> Float[np.ndarray, "B d"]:
     """Block principal pivoting from the given active sets; problems that settled drop out."""
     point = np.empty((len(active), system.rows.shape[-1]))
     places, rules = np.arange(len(active)), _PivotRule.fresh(len(active))
-    for _ in range(MAX_PIVOTS):
+    for count in range(1, int(limits.max(initial=0)) + 1):
         found = system.solve(active)
         point[places] = found
         wrong = (products(system.rows, found) < system.targets) != active
-        unsettled = wrong.any(axis=-1)
+        unsettled = wrong.any(axis=-1) & (count < limits)
         remaining = int(unsettled.sum())
         if not remaining:
             break
         # Dropping problems copies the others: only when it halves the work.
         if 2 * remaining <= len(unsettled):
             places, system, rules = places[unsettled], system.kept(unsettled), rules.kept(unsettled)
-            active, wrong = active[unsettled], wrong[unsettled]
+            active, wrong, limits = active[unsettled], wrong[unsettled], limits[unsettled]
+        else:
+            wrong = wrong & unsettled[:, None]
         active = active ^ rules.exchanges(wrong)
     return point
 

@@ -5,33 +5,50 @@ one. With more noise the valleys are wide and few. A short descent at a soft lev
 next, arrives in a good valley close to its bottom.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Complex, Float, Int
 
-# Amplitude ratio of a typical device at which descents are quick; it rises by this factor per level.
-EASY_STRENGTH = 3.0
-LEVEL_RATIO = 3.0
-MAX_LEVELS = 6
-STEPS_PER_LEVEL = 3
+
+@dataclass(frozen=True)
+class Ladder:
+    """Levels of strength, as factors on the rows.
+
+    Args:
+        easy_strength: amplitude ratio of a typical device at which descents are quick: the softest level.
+        ratio: rise of that amplitude from level to level.
+        max_levels: most levels there are.
+        steps: steps of the descent on each.
+    """
+
+    easy_strength: float
+    ratio: float
+    max_levels: int
+    steps: int
+
+    def softest_factors(
+        self, rows: Complex[np.ndarray, "*batch KT n"], targets: Float[np.ndarray, "*batch K"]
+    ) -> Float[np.ndarray, "*batch"]:
+        """The factor on each problem's rows at which its typical device is easy; 1 where it already is."""
+        squares = (np.abs(rows) ** 2).reshape(*targets.shape, -1).sum(axis=-1)
+        strengths = np.where(targets > 0, np.sqrt(squares), 0.0)
+        heard = np.sort(strengths, axis=-1)[..., ::-1]  # those who can be heard stand first
+        middle = np.maximum((heard > 0).sum(axis=-1, keepdims=True) - 1, 0) // 2
+        typical = np.take_along_axis(heard, middle, axis=-1)[..., 0]
+        return self.easy_strength / np.maximum(typical, self.easy_strength)
+
+    def level_counts(self, softest: Float[np.ndarray, "*batch"]) -> Int[np.ndarray, "*batch"]:
+        """How many levels lie between the softest problem and the problem itself, the softest included."""
+        needed = np.ceil(np.log(1 / softest) / np.log(self.ratio))
+        return np.minimum(needed, self.max_levels).astype(np.int64)
+
+    def factors_at(self, softest: Float[np.ndarray, "*batch"], level: int) -> Float[np.ndarray, "*batch"]:
+        """Factors with `level` levels to go: the softest until a problem's own levels begin, 1 at level 0."""
+        return softest ** np.minimum(level / np.maximum(self.level_counts(softest), 1), 1.0)
 
 
-def softest_factors(
-    rows: Complex[np.ndarray, "*batch K n"], targets: Float[np.ndarray, "*batch K"]
-) -> Float[np.ndarray, "*batch"]:
-    """The factor on each problem's rows at which its typical device is easy; 1 where it already is."""
-    strengths = np.where(targets > 0, np.linalg.norm(rows, axis=-1), 0.0)
-    heard = np.sort(strengths, axis=-1)[..., ::-1]  # those who can be heard stand first
-    middle = np.maximum((heard > 0).sum(axis=-1, keepdims=True) - 1, 0) // 2
-    typical = np.take_along_axis(heard, middle, axis=-1)[..., 0]
-    return EASY_STRENGTH / np.maximum(typical, EASY_STRENGTH)
-
-
-def level_counts(softest: Float[np.ndarray, "*batch"]) -> Int[np.ndarray, "*batch"]:
-    """How many levels lie between the softest problem and the problem itself, the softest included."""
-    needed = np.ceil(np.log(1 / softest) / np.log(LEVEL_RATIO))
-    return np.minimum(needed, MAX_LEVELS).astype(np.int64)
-
-
-def factors_at(softest: Float[np.ndarray, "*batch"], level: int) -> Float[np.ndarray, "*batch"]:
-    """Factors with `level` levels to go: the softest until a problem's own levels begin, 1 at level 0."""
-    return softest ** np.minimum(level / np.maximum(level_counts(softest), 1), 1.0)
+# For descents by majorisation, whose steps are short.
+COARSE = Ladder(easy_strength=3.0, ratio=3.0, max_levels=6, steps=3)
+# For problems with many more devices than dimensions, whose valleys are many.
+FINE = Ladder(easy_strength=0.5, ratio=2.0, max_levels=20, steps=5)

@@ -23,7 +23,7 @@ MAX_STEPS = 60
 TO_BOUNDARY = 0.9
 CENTRING = 0.1
 # Entries of K x K matrices per chunk: what a step needs stays in the cache.
-CHUNK_ENTRIES = 20_000
+CHUNK_ENTRIES = 60_000
 
 Rows = Complex[np.ndarray, "B KT n"]
 PerDevice = Float[np.ndarray, "B K"]
@@ -114,13 +114,14 @@ def _advanced(state: _State, lifted_rows: Rows) -> _State:
     factor = np.linalg.inv(np.linalg.cholesky(np.eye(rows.shape[-1]) - columns @ _per_row(multipliers, rows)))
     inverse = adjoint(factor) @ factor  # S^-1
     inverse_rows = rows @ inverse
-    wanted = (state.targets / (1 + multipliers)) ** 2
+    wanted, heard = (state.targets / (1 + multipliers)) ** 2, state.targets > 0
     system = _coupling(lifted_rows @ columns, inverse_rows @ columns, multipliers)
     diagonal = np.arange(multipliers.shape[-1])
     system[:, diagonal, diagonal] += multipliers**2 * 2 * wanted / (1 + multipliers) + multipliers * slack
 
     def newton(right: PerDevice) -> PerDevice:
-        return np.linalg.solve(system, (multipliers * right)[..., None])[..., 0] * multipliers
+        step = np.linalg.solve(system, (multipliers * right)[..., None])[..., 0] * multipliers
+        return np.where(heard, step, 0.0)
 
     affine = newton(wanted)
     affine_dual = -(columns @ _per_row(affine, rows))  # dS
@@ -134,7 +135,7 @@ def _advanced(state: _State, lifted_rows: Rows) -> _State:
     step = newton(right + aim / multipliers - bend)
     dual_step = -(columns @ _per_row(step, rows))
     lift_step = aim[..., None] * inverse - lift - _hermitian(lift @ dual_step @ inverse) - second
-    slack_step = aim / multipliers - slack - slack / multipliers * step - bend
+    slack_step = np.where(heard, aim / multipliers - slack - slack / multipliers * step - bend, 0.0)
     dual_length = np.minimum(_to_zero(multipliers, step), _to_singular(factor, dual_step))[:, None]
     lift_factor = np.linalg.inv(np.linalg.cholesky(lift))
     lift_length = np.minimum(_to_zero(slack, slack_step), _to_singular(lift_factor, lift_step))[:, None]
@@ -165,13 +166,12 @@ def _coupling(
 
 def _complementarity(state: _State) -> Float[np.ndarray, "B"]:
     """The present mu: ``(tr X S + lambda^T v) / (n + K)``."""
-    # tr X S = tr X - sum_k lambda_k q_k
+    # tr X S = tr X - sum_k lambda_k q_k. Devices that only pad a batch have no share in it.
+    heard = state.targets > 0
     reached = _quadratics(state.rows @ state.lift, state.rows, state.targets)
     trace = np.trace(state.lift, axis1=-2, axis2=-1).real
-    products = (
-        trace - (state.multipliers * reached).sum(axis=-1) + (state.multipliers * state.slack).sum(axis=-1)
-    )
-    return products / (state.lift.shape[-1] + state.targets.shape[-1])
+    products = trace + np.where(heard, state.multipliers * (state.slack - reached), 0.0).sum(axis=-1)
+    return products / (state.lift.shape[-1] + heard.sum(axis=-1))
 
 
 def _per_row(values: PerDevice, rows: Rows) -> Rows:

@@ -26,6 +26,10 @@ class Status(enum.Enum):
     )
     CONVERGED = "The error fell by less than the tolerance in the last step."
     ITERATION_LIMIT = "The iteration limit was reached. Raise `max_iterations` for a smaller error."
+    LOOSE_BOUND = (
+        "The error fell by less than the tolerance. With so many devices, the bound takes only those into "
+        "account that are hardest to hear: the gap says little about the design."
+    )
     NODE_LIMIT = (
         "The proof stopped at its node limit. Design and bound are the best so far; raise `node_limit`."
     )
@@ -33,6 +37,11 @@ class Status(enum.Enum):
         "The proof stopped at its time limit. Design and bound are the best so far; raise `time_limit_s`."
     )
     CLOSED_FORM = "The design is the value of a formula; nothing was iterated."
+    RELAXED = "The design was drawn from the solution of a convex relaxation; nothing was iterated."
+    SOLVER_REPLACED = (
+        "Clarabel failed on this problem and SCS solved it instead. Design and bound are valid as always, "
+        "since both are recomputed in closed form, but they may lie further apart than they need to."
+    )
     SOLVER_INACCURATE = (
         "The convex solver stopped short of its accuracy. Design and bound are still valid, since both are "
         "recomputed in closed form, but they may lie further apart than they need to."
@@ -48,7 +57,7 @@ class Status(enum.Enum):
 
 # A relative gap at rounding level proves a global optimum.
 PROVED_GAP = 1e-6
-PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT)
+PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT, Status.RELAXED, Status.LOOSE_BOUND)
 
 
 class VerificationError(AssertionError):

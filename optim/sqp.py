@@ -140,7 +140,7 @@ def _model_step(state: _State, multipliers: Float[np.ndarray, "B K"]) -> Points:
     model_rows = hinge.real_rows(along)
     bold = np.where(state.cautious[:, None], 0.0, multipliers)
     curvature = _curvature(state, bold, model_rows)
-    goal = hinge.minimise_model(curvature, model_rows, state.targets, size < state.targets)
+    goal = hinge.minimise_model(curvature, model_rows, state.targets, size < state.targets, state.cautious)
     return hinge.complex_point(goal) - state.point
 
 

@@ -10,13 +10,15 @@ antennas changes no result.
 import numpy as np
 from jaxtyping import Complex, Float, Shaped
 
-from optim.homotopy import softest_factors
+from optim.homotopy import COARSE
 from optim.normal_form import adjoint
 from optim.phase_step import back_rotations, phase_step, reduced_error
 from optim.threshold import best_scale, scaled_along
 
 CANDIDATES_PER_START = 8
 SCREENING_STEPS = 2
+# Powers of the covariance that samples are drawn by, in turn.
+ROOTS = (0.5, 0.25)
 
 
 def starting_points(
@@ -38,13 +40,25 @@ def starting_points(
 def drawn_starts(
     covariance: Complex[np.ndarray, "B n n"], num_starts: int, rng: np.random.Generator
 ) -> Complex[np.ndarray, "S B n"]:
-    """The principal eigenvector of each covariance, and samples by its Hermitian root."""
+    """The principal eigenvector of each covariance, and directions drawn from it.
+
+    Samples by the covariance's root take turns with ones by its fourth root, which reach further; and they
+    come in orthogonal sets.
+    """
     spread, modes = np.linalg.eigh(covariance)
-    dimension = covariance.shape[-1]
-    shape = (num_starts - 1, 1, dimension, 1)
-    noise = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    samples = modes @ (np.sqrt(np.maximum(spread, 0.0))[..., None] * (adjoint(modes) @ noise))
+    largest = spread[:, -1:]
+    relative = np.maximum(spread, 0.0) / np.where(largest > 0, largest, 1.0)
+    noise = _orthogonal_sets(num_starts - 1, covariance.shape[-1], rng)[:, None, :, None]  # S-1 1 n 1
+    exponents = np.resize(ROOTS, num_starts - 1)[:, None, None, None]
+    samples = modes @ (relative[..., None] ** exponents * (adjoint(modes) @ noise))
     return np.concatenate([modes[None, ..., -1], samples[..., 0]])
+
+
+def _orthogonal_sets(count: int, dimension: int, rng: np.random.Generator) -> Complex[np.ndarray, "S n"]:
+    """Directions uniform on the sphere, each `dimension` of them orthogonal to each other."""
+    shape = (-(-count // max(dimension, 1)), dimension, dimension)
+    gaussian = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    return np.swapaxes(np.linalg.qr(gaussian)[0], -1, -2).reshape(-1, dimension)[:count]
 
 
 def screened_starts(
@@ -54,7 +68,7 @@ def screened_starts(
     rng: np.random.Generator,
 ) -> Complex[np.ndarray, "S *batch n"]:
     """The best of many starting points after a few phase steps on the softest problem, best first."""
-    softest = rows * softest_factors(rows, targets)[..., None, None]
+    softest = rows * COARSE.softest_factors(rows, targets)[..., None, None]
     num_candidates = CANDIDATES_PER_START * num_starts
     points = starting_points(softest, targets, num_candidates, rng)
     all_rows, all_targets = repeated(softest, num_candidates), repeated(targets, num_candidates)

@@ -11,7 +11,7 @@ from optim.combined.form import Beams, CombinedForm, ReceiverStack, normalise, p
 from optim.combined.mse import AnyProblem
 from optim.combined.power_split import available_power
 from optim.combined.solution import CombinedSolution
-from optim.homotopy import STEPS_PER_LEVEL, factors_at, level_counts, softest_factors
+from optim.homotopy import COARSE
 from optim.momentum import trial_points
 from optim.options import SolverOptions
 from optim.phase_step import phase_step
@@ -74,12 +74,12 @@ def accelerated_step(form: CombinedForm, state: State) -> State:
 
 def tracked(form: CombinedForm, beams: Beams, power: Float[np.ndarray, "S J K"]) -> State:
     """A few joint steps on each softer problem in turn, then the state on the problem itself."""
-    softest = per_stack(lambda stack: softest_factors(stack.rows, stack.targets), form.stacks)
-    num_levels = max(int(level_counts(factors).max()) for factors in softest)
+    softest = per_stack(lambda stack: COARSE.softest_factors(stack.rows, stack.targets), form.stacks)
+    num_levels = max(int(COARSE.level_counts(factors).max()) for factors in softest)
     for level in range(num_levels, 0, -1):
-        softer = form.softened(per_stack(partial(factors_at, level=level), softest))
+        softer = form.softened(per_stack(partial(COARSE.factors_at, level=level), softest))
         state = resting(softer, beams, power)
-        for _ in range(STEPS_PER_LEVEL):
+        for _ in range(COARSE.steps):
             state = accelerated_step(softer, state)
         beams, power = state.beams, state.power
     return resting(form, beams, power)

@@ -1,33 +1,50 @@
-"""What one would do without an optimiser: full power, or channel inversion, along a fixed direction."""
+"""What one would do without an optimiser: full power, channel inversion, an even split of powers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex
 
-from optim import mse, normal_form
-from optim.combined.bound import stationary_multipliers
-from optim.combined.certify import certified_design
-from optim.combined.form import normalise
-from optim.combined.mse import AnyProblem, objective
-from optim.combined.problem import CombinedProblem
-from optim.combined.solution import CombinedSolution
-from optim.design import CombinedDesign, TransceiverDesign
+from optim import mse
+from optim.design import TransceiverDesign
+from optim.directions import pick, unit
+from optim.infeasible import InfeasibleError
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import aligned_rows, arriving, back_rotations
 from optim.problem import AirCompProblem
-from optim.solution import Solution, Status
+from optim.solution import Solution
 from optim.solvers.alternating import mmse_point
-from optim.solvers.base import AbstractTransceiverSolver, assemble
+from optim.solvers.separate import AbstractSeparateSolver
+from optim.solvers.single_antenna import Automatic
 from optim.starts import repeated, starting_points
 
 
 @final
 @dataclass(frozen=True)
-class FullPower(AbstractTransceiverSolver):
+class EqualSplit(AbstractSeparateSolver):
+    r"""As `auto`, but a combined budget is split evenly: what coupling is worth.
+
+    Every device may send with :math:`p^s = p^p = \min(\bar P, P^{\rm peak})`, and every receiver is designed
+    alone. One receiver has nothing to split.
+    """
+
+    takes_device_antennas = True
+    options: SolverOptions = field(default_factory=SolverOptions)
+
+    def design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
+        """The default design of each problem."""
+        return self.solve_receiver(problem.flattened()).design
+
+    def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        """The default design, with its tight bound."""
+        return Automatic(self.options).solve_receiver(problem)
+
+
+@final
+@dataclass(frozen=True)
+class FullPower(AbstractSeparateSolver):
     """Everybody sends at full power; the receiver is the MMSE one for phases aligned to one direction.
 
     Phases are then aligned to that receiver. The direction is the best of the starting points. A combined
@@ -36,14 +53,9 @@ class FullPower(AbstractTransceiverSolver):
 
     options: SolverOptions = field(default_factory=SolverOptions)
 
-    def solve_receiver(self, problem: AirCompProblem) -> Solution:
-        return _assembled(problem, self._design(problem, normal_form.apply(problem)))
-
-    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
-        return _split_evenly(problem, self._design)
-
-    def _design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
-        directions = _directions(form, self.options)
+    def design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
+        """All there is, in phase behind the receiver."""
+        directions = starting_directions(form, self.options)
         rows, targets = repeated(form.rows, len(directions)), repeated(form.targets, len(directions))
         wanted = targets > 0
         sent = aligned_rows(rows, directions) * wanted[..., None]
@@ -59,72 +71,49 @@ class FullPower(AbstractTransceiverSolver):
 
 @final
 @dataclass(frozen=True)
-class ChannelInversion(AbstractTransceiverSolver):
+class ChannelInversion(AbstractSeparateSolver):
     r"""Every device arrives exactly as wanted; the weakest sets the scale.
 
     .. math:: m = f / \sqrt\eta, \quad \eta = \min_k P_k |f^H h_k|^2 / \omega_k^2, \quad
               \mathrm{MSE} = \sigma^2 / \eta
 
-    The direction f is the best of the starting points. Devices that cannot be heard at all are left out. A
-    combined budget is split evenly over both phases.
+    The direction f is the best of the starting points, of at least two: samples hear every device that can
+    be heard, the first direction may not. A combined budget is split evenly over both phases.
+
+    Raises:
+        InfeasibleError: if a device with a target has no power or no channel.
     """
 
     options: SolverOptions = field(default_factory=SolverOptions)
 
-    def solve_receiver(self, problem: AirCompProblem) -> Solution:
-        return _assembled(problem, self._design(problem, normal_form.apply(problem)))
-
-    def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
-        return _split_evenly(problem, self._design)
-
-    def _design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
-        directions = _directions(form, self.options)
-        norms = np.linalg.norm(directions, axis=-1, keepdims=True)
-        units = directions / np.where(norms > 0, norms, 1.0)
+    def design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
+        """The least noise at which all arrive as wanted."""
+        flat = problem.flattened()
+        _require_all_heard(flat, form, bool(problem.batch_shape))
+        units = unit(starting_directions(form, replace(self.options, starts=max(self.options.starts, 2))))
         size = np.abs(arriving(form.rows, units))
-        needed = (form.targets > 0) & (size > 0)
-        scales = np.where(needed, form.targets / np.where(needed, size, 1.0), 0.0).max(axis=-1)
-        missed = (np.where(size > 0, 0.0, form.targets) ** 2).sum(axis=-1)
-        best = np.argmin(scales**2 + missed, axis=0)
-        every = np.arange(len(best))
-        beamformer = form.invert(units[best, every] * scales[best, every][:, None])
-        return TransceiverDesign(mse.best_transmit_scalars(problem.flattened(), beamformer), beamformer)
+        amplitude = np.divide(form.targets, size, out=np.full(size.shape, np.inf), where=size > 0)
+        scales = np.where(form.targets > 0, amplitude, 0.0).max(axis=-1)
+        best = np.argmin(scales, axis=0)
+        beamformer = form.invert(pick(units, best) * pick(scales, best)[:, None])
+        gains = mse.beam_gains(flat, beamformer)
+        vectors = mse.inverting_vectors(gains, flat.target_gains, flat.power_budget_w)
+        return TransceiverDesign(vectors[..., 0], beamformer)
 
 
-Design = Callable[[AirCompProblem, NormalForm], TransceiverDesign]
+def _require_all_heard(flat: AirCompProblem, form: NormalForm, batch: bool) -> None:
+    # As in the normal form: what leaves the floats is not heard.
+    size = np.abs(flat.channel).max(axis=-1) / form.deviation[:, None] * np.sqrt(flat.power_budget_w)
+    for index, device in np.argwhere((size == 0) & (flat.target_gains > 0)):
+        reason = "power_budget_w is 0 W" if flat.power_budget_w[index, device] == 0 else "channel is 0"
+        raise InfeasibleError(
+            f"device {device}{f' of problem {index} in the batch' if batch else ''} cannot be heard, since "
+            f"its {reason}, but inversion needs it to arrive with target_gains = "
+            f"{flat.target_gains[index, device]:g}: use method 'truncated-inversion', which drops such "
+            "devices, or set its target to 0"
+        )
 
 
-def _directions(form: NormalForm, options: SolverOptions) -> Complex[np.ndarray, "S B n"]:
+def starting_directions(form: NormalForm, options: SolverOptions) -> Complex[np.ndarray, "S B n"]:
+    """The starting points that a descent would have."""
     return starting_points(form.rows, form.targets, options.starts, options.generator())
-
-
-def _assembled(problem: AirCompProblem, design: TransceiverDesign) -> Solution:
-    errors = mse.aggregation_mse(problem.flattened(), design)
-    endings = [(Status.CLOSED_FORM, (float(error),)) for error in errors]
-    return assemble(problem, normal_form.apply(problem), design, endings)
-
-
-def _split_evenly(problem: AnyProblem, design_of: Design) -> CombinedSolution:
-    """Each receiver alone, every device with the same power in all phases; silent where Pi has no weight."""
-    form = normalise(problem)
-    design = problem.joined([_block_design(b, form.reference_power_w, design_of) for b in problem.blocks])
-    even = np.ones(form.budgets.targets.shape)
-    multipliers = stationary_multipliers(form, form.project(design), even)[None]
-    return certified_design(form, design, multipliers, Status.CLOSED_FORM, (objective(problem, design),))
-
-
-def _block_design(
-    block: CombinedProblem, power_w: Float[np.ndarray, "K"], design_of: Design
-) -> CombinedDesign:
-    streams = block.streams([power_w, *(power_w[task] for task in block.members)])
-    pairs = zip(streams, block.stream_weights, strict=True)
-    parts = [_receiver_part(stream, float(weight), design_of) for stream, weight in pairs]
-    return CombinedDesign(parts[0], tuple(parts[1:]))
-
-
-def _receiver_part(stream: AirCompProblem, weight: float, design_of: Design) -> TransceiverDesign:
-    if weight == 0 or stream.num_devices == 0:
-        silence = np.zeros(stream.num_devices, dtype=np.complex128)
-        return TransceiverDesign(silence, np.zeros(stream.num_antennas, dtype=np.complex128))
-    flat = design_of(stream, normal_form.apply(stream))
-    return TransceiverDesign(flat.transmit_scalars[0], flat.receive_beamformer[0])

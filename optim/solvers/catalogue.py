@@ -6,12 +6,20 @@ from collections.abc import Callable
 from optim.options import SolverOptions
 from optim.solvers.alternating import AlternatingMMSE
 from optim.solvers.base import AbstractTransceiverSolver
-from optim.solvers.baselines import ChannelInversion, FullPower
+from optim.solvers.baselines import ChannelInversion, EqualSplit, FullPower
 from optim.solvers.branch_and_bound import BranchAndBound
+from optim.solvers.fixed_direction import (
+    AntennaSelection,
+    LeadingEigenvector,
+    RandomDirection,
+    WeakestDevice,
+    WeightedSum,
+)
 from optim.solvers.phase_mm import PhaseMajoriseMinimise
 from optim.solvers.robust import RobustDesign
 from optim.solvers.sequential_quadratic import SequentialQuadratic
 from optim.solvers.single_antenna import Automatic, ThresholdRule
+from optim.solvers.truncated_inversion import TruncatedInversion
 
 
 def _successive_convex(options: SolverOptions) -> AbstractTransceiverSolver:
@@ -27,6 +35,24 @@ def _semidefinite(options: SolverOptions) -> AbstractTransceiverSolver:
     return SemidefiniteRelaxation(options)
 
 
+def _forcing_relaxation(options: SolverOptions) -> AbstractTransceiverSolver:
+    from optim.solvers.uniform_forcing import UniformForcingRelaxation
+
+    return UniformForcingRelaxation(options)
+
+
+def _forcing_tangents(options: SolverOptions) -> AbstractTransceiverSolver:
+    from optim.solvers.uniform_forcing import UniformForcingTangents
+
+    return UniformForcingTangents(options)
+
+
+def _forcing_difference(options: SolverOptions) -> AbstractTransceiverSolver:
+    from optim.solvers.uniform_forcing import UniformForcingDifference
+
+    return UniformForcingDifference(options)
+
+
 SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "auto": Automatic,
     "threshold": lambda _: ThresholdRule(),
@@ -37,8 +63,18 @@ SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
     "alternating": AlternatingMMSE,
     "sca": _successive_convex,
     "sdr": _semidefinite,
+    "uniform-forcing-sdr": _forcing_relaxation,
+    "uniform-forcing-sca": _forcing_tangents,
+    "uniform-forcing-dc": _forcing_difference,
     "full-power": FullPower,
     "inversion": ChannelInversion,
+    "truncated-inversion": TruncatedInversion,
+    "random-direction": RandomDirection,
+    "weighted-sum": lambda _: WeightedSum(),
+    "leading-eigenvector": lambda _: LeadingEigenvector(),
+    "weakest-device": lambda _: WeakestDevice(),
+    "antenna-selection": lambda _: AntennaSelection(),
+    "equal-split": EqualSplit,
 }
 
 

@@ -20,8 +20,18 @@ from jaxtyping import Complex, Float, Int
 
 from optim.combined.form import CombinedForm
 from optim.combined.power_split import DeviceBudgets
+from optim.solution import Status
 
 FAILED = "failed"
+# Clarabel failed and SCS solved it.
+REPLACED = "replaced"
+# What is said of a program that was not plainly solved.
+STATUSES = {
+    REPLACED: Status.SOLVER_REPLACED,
+    cp.OPTIMAL_INACCURATE: Status.SOLVER_INACCURATE,
+    FAILED: Status.INFEASIBLE,
+}
+SETTINGS = {cp.SCS: {"eps": 1e-7, "max_iters": 20_000}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +90,11 @@ def combined_streams(form: CombinedForm, upper_bound: float) -> list[ConicStream
     return [stream for stream in streams if stream is not None]
 
 
-def lost_signal(stream: ConicStream, arriving: Any, power: Any) -> tuple[Any, list[Any]]:
+def lost_signal(lost_weight: Any, arriving: Any, power: Any) -> tuple[Any, list[Any]]:
     """Scaled misalignment of a stream whose squared gains are the affine `arriving`; and its constraints."""
-    tau = cp.Variable(len(stream.devices))
+    tau = cp.Variable(lost_weight.shape)
     product = cp.SOC(power + arriving, cp.vstack([2 * tau, power - arriving]))  # tau^2 <= power * arriving
-    return cp.sum_squares(cp.multiply(stream.lost_weight, 1 - tau)), [product, tau <= 1]
+    return cp.sum_squares(cp.multiply(lost_weight, 1 - tau)), [product, tau <= 1]
 
 
 def power_variables(budgets: DeviceBudgets) -> tuple[Any, list[Any]]:
@@ -94,16 +104,53 @@ def power_variables(budgets: DeviceBudgets) -> tuple[Any, list[Any]]:
     return power, [power <= peaks, budgets.shares[:, 0] @ power <= budgets.average]
 
 
-def solve_conic(problem: Any) -> str:
-    """Solve by Clarabel, by SCS where that fails; the cvxpy status, or ``FAILED``."""
-    for solver, settings in ((cp.CLARABEL, {}), (cp.SCS, {"eps": 1e-7, "max_iters": 20_000})):
-        try:
-            # "Solution may be inaccurate" is told by the status, and nothing inaccurate is trusted.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                problem.solve(solver=solver, **settings)
-        except cp.SolverError:
-            continue
-        if problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-            return str(problem.status)
-    return FAILED
+def solve_conic(problem: Any, solver: str = "") -> str:
+    """Solve by the named solver, else by Clarabel and where that fails by SCS; how that went.
+
+    The cvxpy status, ``REPLACED`` if SCS had to step in, or ``FAILED``.
+
+    Raises:
+        ValueError: for a solver that is not installed, or that cannot solve such a program at all.
+    """
+    if solver:
+        return _attempt(problem, installed(solver), named=True)
+    verdict = _attempt(problem, cp.CLARABEL)
+    if verdict != FAILED:
+        return verdict
+    verdict = _attempt(problem, cp.SCS)
+    return REPLACED if verdict == cp.OPTIMAL else verdict
+
+
+def installed(solver: str) -> str:
+    """The solver's name as cvxpy spells it, or a `ValueError` that lists what is installed."""
+    if solver.upper() not in cp.installed_solvers():
+        raise ValueError(
+            f"conic_solver = {solver!r} is not installed: choose from "
+            f"{', '.join(sorted(cp.installed_solvers()))}, or leave it empty"
+        )
+    return solver.upper()
+
+
+def _attempt(problem: Any, solver: str, named: bool = False) -> str:
+    try:
+        # "Solution may be inaccurate" is told by the status, and nothing inaccurate is trusted. A program
+        # that is solved again must not remember the last solution: results would depend on the order.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            problem.solve(solver=solver, warm_start=False, **SETTINGS.get(solver, {}))
+    except cp.SolverError as error:
+        if named:
+            _require_able(problem, solver, error)
+        return FAILED
+    return str(problem.status) if problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) else FAILED
+
+
+def _require_able(problem: Any, solver: str, error: Exception) -> None:
+    """Raise `ValueError` if the solver does not know the program's cones: compiling for it fails, too."""
+    try:
+        problem.get_problem_data(solver)
+    except cp.SolverError:
+        raise ValueError(
+            f"conic_solver = {solver!r} cannot solve this method's programs: choose CLARABEL or SCS, or "
+            f"leave it empty ({error})"
+        ) from error

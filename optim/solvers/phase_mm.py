@@ -10,7 +10,7 @@ from optim import normal_form
 from optim.combined import joint
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
-from optim.homotopy import STEPS_PER_LEVEL, factors_at, level_counts, softest_factors
+from optim.homotopy import COARSE
 from optim.momentum import trial_points
 from optim.options import SolverOptions
 from optim.phase_step import phase_step
@@ -71,11 +71,11 @@ def tracked(
     rows: Complex[np.ndarray, "B K n"], targets: Float[np.ndarray, "B K"], points: Complex[np.ndarray, "B n"]
 ) -> Complex[np.ndarray, "B n"]:
     """A few accelerated steps on each softer problem in turn; each problem has its own levels."""
-    softest, points = softest_factors(rows, targets), points.copy()
-    counts = level_counts(softest)
+    softest, points = COARSE.softest_factors(rows, targets), points.copy()
+    counts = COARSE.level_counts(softest)
     for level in range(int(counts.max(initial=0)), 0, -1):
         started = np.flatnonzero(counts >= level)
-        softer = rows[started] * factors_at(softest[started], level)[:, None, None]
+        softer = rows[started] * COARSE.factors_at(softest[started], level)[:, None, None]
         points[started] = _short_descent(softer, targets[started], points[started])
     return scaled_along(rows, targets, points)
 
@@ -84,7 +84,7 @@ def _short_descent(
     rows: Complex[np.ndarray, "B K n"], targets: Float[np.ndarray, "B K"], points: Complex[np.ndarray, "B n"]
 ) -> Complex[np.ndarray, "B n"]:
     points, moves = scaled_along(rows, targets, points), np.zeros_like(points)
-    for _ in range(STEPS_PER_LEVEL):
+    for _ in range(COARSE.steps):
         stepped, _ = accelerated_step(rows, targets, points, moves)
         moves, points = stepped - points, stepped
     return points

@@ -20,7 +20,7 @@ from optim.robust_step import best_trial, model_minimiser
 from optim.solution import History, Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, packed
 from optim.solvers.descent import best_of
-from optim.solvers.sequential_quadratic import SequentialQuadratic, bound_and_starts, tempered
+from optim.solvers.sequential_quadratic import SequentialQuadratic, bound_and_starts, tempering
 
 Endings = list[tuple[Status, History]]
 # Entries of the rows of all starts in a chunk.
@@ -139,7 +139,9 @@ def _certificate(
     """The equivalent known channel, its multipliers and floor; and starts drawn from its relaxation."""
     equivalent, floor = known_channel(problem.flattened())
     normal = normal_form.apply(equivalent)
-    multipliers, starts = bound_and_starts(tempered(normal), normal.targets, options)
+    multipliers, starts = bound_and_starts(
+        normal.rows * tempering(normal)[:, None, None], normal.targets, options
+    )
     return (normal, multipliers, floor), [form.project(normal.invert(start)) for start in starts]
 
 

@@ -6,8 +6,9 @@ solution of rank :math:`\lfloor \sqrt{K_i} \rfloor` exists). The reported bound 
 which is inexact, but the certificate of its multipliers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import cast, final
 
 import cvxpy as cp
 import numpy as np
@@ -24,12 +25,13 @@ from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import reduced_error
 from optim.problem import AirCompProblem
-from optim.solution import Solution, Status
+from optim.solution import History, Solution, Status
 from optim.solvers import conic
-from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
-from optim.solvers.conic import ConicStream
+from optim.solvers.base import AbstractTransceiverSolver, assemble, assemble_beams
 from optim.solvers.descent import best_of, descend, flat_copies, rescaled
+from optim.solvers.own_constraints import SOLVER_ACCURACY, Constraints, own_constraints
 from optim.solvers.phase_mm import PhaseMajoriseMinimise, accelerated_step
+from optim.solvers.relaxation import Lifted, relax_combined, relax_receiver
 from optim.starts import repeated
 from optim.threshold import scaled_along
 
@@ -38,31 +40,41 @@ SCOUT_ITERATIONS = 30
 SAMPLES_PER_START = 8
 
 
-@dataclass(frozen=True, eq=False)
-class Lifted:
-    """A solved relaxation: covariances by (phase, receiver), powers, multipliers, the solver's verdict."""
-
-    covariances: dict[tuple[int, int], Complex[np.ndarray, "n n"]]
-    power: Float[np.ndarray, "J K"]
-    multipliers: Float[np.ndarray, "J K"]
-    verdict: str
-
-
 @final
 @dataclass(frozen=True)
 class SemidefiniteRelaxation(AbstractTransceiverSolver):
-    """The relaxation's tight bound, and the best of the designs drawn from its solution."""
+    """The relaxation's tight bound, and the best of the designs drawn from its solution.
+
+    Args:
+        constraints: of your own, for one receiver: a function of an object whose `power_w` is a cvxpy
+            expression, the watts that each device may spend, that returns cvxpy constraints. They must still
+            hold when a device sends with less. In a batch it is called for each problem. The design keeps
+            them; `lower_bound` is that of the problem without them, so it is valid but lower.
+
+    All devices together may spend two watts:
+
+        import cvxpy as cp
+        solver = SemidefiniteRelaxation(constraints=lambda v: [cp.sum(v.power_w) <= 2.0])
+        solution = optim.solve(problem, solver)
+
+    Raises:
+        InfeasibleError: if the constraints cannot be met; it says by how much each would have to give way.
+    """
 
     options: SolverOptions = field(default_factory=SolverOptions)
+    constraints: Constraints | None = None
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
+        if self.constraints is not None:
+            return _constrained(problem, self.constraints, self.options)
         form = normal_form.apply(problem)
         scout = self._scout().solve_receiver(problem.flattened())
         starts = np.repeat(
             form.project(scout.design.receive_beamformer)[None], self.options.starts + 1, axis=0
         )
         values = reduced_error(form.rows, form.targets, starts[0])
-        lifted = [_relax_receiver(form, index, float(value)) for index, value in enumerate(values)]
+        solver = self.options.conic_solver
+        lifted = [_relax_receiver(form, index, float(value), solver) for index, value in enumerate(values)]
         for index, part in enumerate(lifted):
             for covariance in part.covariances.values():
                 rows, targets = form.rows[index], form.targets[index]
@@ -78,9 +90,14 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         return assemble_beams(problem, form, best, rescaled(endings, form), multipliers)
 
     def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
+        if self.constraints is not None:
+            raise ValueError(
+                "constraints are for one receiver, but the problem is a combined one: limit its powers by "
+                "average_power_w and peak_power_w"
+            )
         form = normalise(problem)
         scout = self._scout().solve_combined(problem)
-        lifted = _relax_combined(form, scout.objective / form.scale)
+        lifted = _relax_combined(form, scout.objective / form.scale, self.options.conic_solver)
         beams = _drawn_beams(form, lifted, form.project(scout.design), self.options)
         power = available_power(form.budgets, form.strengths(beams))
         solution = joint.refine(form, joint.resting(form, beams, power), self.options)
@@ -88,7 +105,7 @@ class SemidefiniteRelaxation(AbstractTransceiverSolver):
         return replace(solution, lower_bound=bound, status=_status(lifted.verdict, solution.status))
 
     def _scout(self) -> PhaseMajoriseMinimise:
-        return PhaseMajoriseMinimise(replace(self.options, max_iterations=SCOUT_ITERATIONS))
+        return _scout(self.options)
 
 
 def drawn(
@@ -121,58 +138,60 @@ def _drawn_beams(form: CombinedForm, lifted: Lifted, scout: Beams, options: Solv
     return beams
 
 
-def _relax_receiver(form: NormalForm, index: int, upper_bound: float) -> Lifted:
+def _constrained(problem: AirCompProblem, constraints: Constraints, options: SolverOptions) -> Solution:
+    """The best design within the powers that the constrained relaxation allows."""
+    form, flat = normal_form.apply(problem), problem.flattened()
+    values = np.ravel(_scout(options).solve_receiver(flat).objective)
+    owned, capped, multipliers, verdicts = [], [], [], []
+    for index, value in enumerate(((values - form.lost) / np.where(form.silent, 1.0, form.scale)).tolist()):
+        place = f" of problem {index} in the batch" if problem.batch_shape else ""
+        alone = problem.instance(index)
+        owned.append(own_constraints(alone, constraints, place))
+        allowed = owned[-1].best_power(normal_form.apply(alone), value, options.conic_solver)
+        capped.append(alone.power_budget_w * np.minimum(allowed.power[0], 1.0) * (1 - SOLVER_ACCURACY))
+        verdicts.append(allowed.verdict)
+        multipliers.append(_relax_receiver(form, index, value, options.conic_solver).multipliers[0])
+    best = SemidefiniteRelaxation(options).solve_receiver(flat.replaced(power_budget_w=np.stack(capped)))
+    for own, spent_w, budget_w in zip(owned, best.power_w, flat.power_budget_w, strict=True):
+        own.require_kept(spent_w / np.where(budget_w > 0, budget_w, 1.0))
+    # An optimum within these powers need not be one within others that the constraints allow.
+    unproved = {Status.PROVED_OPTIMAL: Status.CONVERGED}
+    endings = [
+        (_status(verdict, unproved.get(status, status)), history)
+        for verdict, (status, history) in zip(verdicts, _endings(best), strict=True)
+    ]
+    return assemble(problem, form, best.design, endings, np.stack(multipliers)[None])
+
+
+def _endings(batch: Solution) -> list[tuple[Status, History]]:
+    """How each problem of a batch ended."""
+    assert isinstance(batch.status, tuple)
+    histories = cast("Sequence[History]", batch.history)
+    return list(zip(batch.status, histories, strict=True))
+
+
+def _scout(options: SolverOptions) -> PhaseMajoriseMinimise:
+    return PhaseMajoriseMinimise(replace(options, max_iterations=SCOUT_ITERATIONS))
+
+
+def _relax_receiver(form: NormalForm, index: int, upper_bound: float, solver: str) -> Lifted:
     """The relaxation for one receiver: every device has its whole power."""
     stream = conic.receiver_stream(form.rows[index], form.targets[index], upper_bound)
-    power = np.ones((2, form.rows.shape[1]))
-    return _solved([] if stream is None else [stream], power, power, [])
+    num_devices = form.targets.shape[1]
+    if stream is None:
+        return Lifted({}, np.ones((2, num_devices)), np.zeros((2, num_devices)), cp.OPTIMAL)
+    return relax_receiver(stream, num_devices, solver)
 
 
-def _relax_combined(form: CombinedForm, upper_bound: float) -> Lifted:
+def _relax_combined(form: CombinedForm, upper_bound: float, solver: str) -> Lifted:
     """The joint relaxation over beams and powers."""
-    power, constraints = conic.power_variables(form.budgets)
-    return _solved(
-        conic.combined_streams(form, upper_bound), power, np.ones(form.budgets.targets.shape), constraints
-    )
-
-
-def _solved(
-    streams: list[ConicStream],
-    power: "cp.Expression | Float[np.ndarray, 'J K']",
-    fallback_power: Float[np.ndarray, "J K"],
-    constraints: list[cp.Constraint],
-) -> Lifted:
-    """Assemble and solve; multipliers of failed solves are zeros, which certify nothing but never lie."""
-    cost, lifts, ties = [], [], []
-    for stream in streams:
-        size = stream.rows.shape[1]
-        lift = cp.Variable((size, size), hermitian=True)
-        columns = stream.rows.conj().T
-        heard = cp.real(cp.sum(cp.multiply(columns.conj(), lift @ columns), axis=0))  # a_k M a_k^H
-        arriving = cp.Variable(len(stream.devices))
-        tie = arriving <= heard
-        lost, cones = conic.lost_signal(stream, arriving, power[stream.phase][stream.devices])
-        cost.append(cp.real(cp.trace(lift)) + lost)
-        constraints = [*constraints, lift >> 0, tie, *cones]
-        lifts.append(lift)
-        ties.append(tie)
-    problem = cp.Problem(cp.Minimize(sum(cost)), constraints)
-    verdict = conic.solve_conic(problem) if streams else cp.OPTIMAL
-    multipliers = np.zeros(fallback_power.shape)
-    if verdict == conic.FAILED or not streams:
-        return Lifted({}, fallback_power, multipliers, verdict)
-    for stream, tie in zip(streams, ties, strict=True):
-        multipliers[stream.phase, stream.devices] = np.maximum(tie.dual_value, 0.0) * stream.multiplier_unit
-    covariances = {
-        (s.phase, s.receiver): np.asarray(lift.value, dtype=np.complex128)
-        for s, lift in zip(streams, lifts, strict=True)
-    }
-    solved_power = power.value if isinstance(power, cp.Expression) else power
-    return Lifted(covariances, np.maximum(np.asarray(solved_power), 0.0), multipliers, verdict)
+    streams = conic.combined_streams(form, upper_bound)
+    if not streams:
+        shape = form.budgets.targets.shape
+        return Lifted({}, np.ones(shape), np.zeros(shape), cp.OPTIMAL)
+    return relax_combined(streams, form.budgets, solver)
 
 
 def _status(verdict: str, status: Status) -> Status:
     """What the convex solver said, if it was not plainly optimal; else how the refinement ended."""
-    return {cp.OPTIMAL_INACCURATE: Status.SOLVER_INACCURATE, conic.FAILED: Status.INFEASIBLE}.get(
-        verdict, status
-    )
+    return conic.STATUSES.get(verdict, status)

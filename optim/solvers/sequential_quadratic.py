@@ -1,18 +1,21 @@
 """Bound, starts drawn from it, sequential quadratic programming: the default for several antennas."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Complex, Float, Int
 
-from optim import normal_form, sqp
+from optim import normal_form, quasi_newton, sqp
 from optim.combined import design
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
+from optim.homotopy import FINE
 from optim.interior_point import tight_multipliers
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
+from optim.phase_step import arriving, magnitudes
 from optim.problem import AirCompProblem
 from optim.solution import History, Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
@@ -22,6 +25,12 @@ from optim.threshold import scaled_along
 # Amplitude ratio to the noise beyond which the design no longer changes (relative change 1e-10): stronger
 # problems are designed at this one, where the numbers keep their digits.
 STRONGEST = 1e5
+# Devices beyond which the bound takes only the hardest into account: its K x K systems would not fit.
+LARGEST_SYSTEM = 1200
+# Entries of one problem's rows beyond which descents go by gradients alone.
+LARGEST_SECOND_ORDER = 1_000_000
+# Devices per dimension beyond which descents go through softer problems first.
+CROWD = 8
 # Entries of the rows of all starts in a chunk.
 CHUNK_ENTRIES = 400_000
 
@@ -59,19 +68,38 @@ class Designed(NamedTuple):
 
 def designed(form: NormalForm, options: SolverOptions) -> Designed:
     """The best descent of each problem from the starts of its bound."""
-    soft = tempered(form)
+    factor = tempering(form)
+    soft = form.rows if (factor == 1).all() else form.rows * factor[:, None, None]
     multipliers, starts = bound_and_starts(soft, form.targets, options)
     points, endings = _descend_all(form, soft, starts, options)
     # At full strength the best scale changes only for tempered problems.
-    return Designed(scaled_along(form.rows, form.targets, points, form.device_antennas), endings, multipliers)
+    points = scaled_along(form.rows, form.targets, points, form.device_antennas)
+    size = magnitudes(arriving(form.rows, points), form.device_antennas)
+    errors = (np.abs(points) ** 2).sum(axis=-1) + (np.maximum(form.targets - size, 0.0) ** 2).sum(axis=-1)
+    reached = form.objective(errors).tolist()
+    loose = form.targets.shape[-1] > LARGEST_SYSTEM and bool(np.isfinite(options.bound_tolerance))
+    endings = [
+        _ended(ending, value, whole, loose)
+        for ending, value, whole in zip(endings, reached, (factor == 1).tolist(), strict=True)
+    ]
+    return Designed(points, endings, multipliers)
 
 
-def tempered(form: NormalForm) -> Complex[np.ndarray, "B KT n"]:
-    """The rows, weakened where even the weakest device drowns all noise."""
+def _ended(
+    ending: tuple[Status, History], reached: float, whole: bool, loose: bool
+) -> tuple[Status, History]:
+    """The ending with the objective reached; errors of a tempered problem are none of the problem itself."""
+    status, history = ending
+    if loose and status is Status.CONVERGED:
+        status = Status.LOOSE_BOUND
+    return status, (*(value for value in history if whole and value > reached), reached)
+
+
+def tempering(form: NormalForm) -> Float[np.ndarray, "B"]:
+    """Factors that weaken the rows of problems in which even the weakest device drowns all noise."""
     strength = np.sqrt((np.abs(form.rows) ** 2).reshape(*form.targets.shape, -1).sum(axis=-1))
     weakest = np.where(form.targets > 0, strength, np.inf).min(axis=-1, initial=np.inf)
-    factor = np.where(np.isfinite(weakest), STRONGEST / np.maximum(weakest, STRONGEST), 1.0)
-    return form.rows * factor[:, None, None]
+    return np.where(np.isfinite(weakest), STRONGEST / np.maximum(weakest, STRONGEST), 1.0)
 
 
 def bound_and_starts(
@@ -80,9 +108,31 @@ def bound_and_starts(
     """Multipliers of the tight bound and starts from its X; without a bound, starts from the channels."""
     rng = options.generator()
     if np.isfinite(options.bound_tolerance):
-        multipliers, lift = tight_multipliers(rows, targets, options.bound_tolerance)
+        multipliers, lift = relaxed(rows, targets, options.bound_tolerance)
         return multipliers[None], drawn_starts(lift, options.starts, rng)
     return None, starting_points(rows, targets, options.starts, rng)
+
+
+def relaxed(
+    rows: Complex[np.ndarray, "B KT n"], targets: Float[np.ndarray, "B K"], tolerance: float
+) -> tuple[Float[np.ndarray, "B K"], Complex[np.ndarray, "B n n"]]:
+    """Multipliers and X of the relaxation, of the devices hardest to hear if there are too many for a system.
+
+    The others then have the multiplier 0, as strong devices have anyway: valid, and the looser the more of
+    them would send at full power.
+    """
+    if targets.shape[-1] <= LARGEST_SYSTEM:
+        return tight_multipliers(rows, targets, tolerance)
+    by_device = rows.reshape(*targets.shape, -1, rows.shape[-1])
+    strength = (by_device.real**2).sum(axis=(-2, -1)) + (by_device.imag**2).sum(axis=(-2, -1))
+    quality = np.where(targets > 0, strength / np.where(targets > 0, targets, 1.0) ** 2, np.inf)
+    hardest = np.argpartition(quality, LARGEST_SYSTEM, axis=-1)[:, :LARGEST_SYSTEM]
+    chosen = np.take_along_axis(by_device, hardest[..., None, None], axis=1)
+    chosen_rows = chosen.reshape(len(rows), -1, rows.shape[-1])
+    some, lift = tight_multipliers(chosen_rows, np.take_along_axis(targets, hardest, axis=-1), tolerance)
+    multipliers = np.zeros(targets.shape)
+    np.put_along_axis(multipliers, hardest, some, axis=-1)
+    return multipliers, lift
 
 
 def _descend_all(
@@ -100,12 +150,35 @@ def _descend_all(
         begun = scaled_along(many_rows, many_targets, starts[:, part], form.device_antennas)
         flat_rows = many_rows.reshape(-1, *rows.shape[1:])
         flat_targets = many_targets.reshape(-1, form.targets.shape[-1])
-        descent = sqp.descend(flat_rows, flat_targets, begun.reshape(len(flat_rows), -1), options)
+        begun = begun.reshape(len(flat_rows), -1)
+        descend = sqp.descend if flat_rows[0].size <= LARGEST_SECOND_ORDER else quasi_newton.descend
+        if flat_targets.shape[-1] >= CROWD * begun.shape[-1]:
+            begun = tracked(descend, flat_rows, flat_targets, begun, options)
+        descent = descend(flat_rows, flat_targets, begun, options)
         errors = descent.errors.reshape(len(starts), -1)
         best = np.argmin(errors, axis=0) * errors.shape[1] + np.arange(errors.shape[1])
         points[part] = descent.points[best]
         endings += _endings(descent, best, form.scale[part], form.lost[part])
     return points, endings
+
+
+def tracked(
+    descend: Callable[..., sqp.Descent],
+    rows: Complex[np.ndarray, "B KT n"],
+    targets: Float[np.ndarray, "B K"],
+    points: Complex[np.ndarray, "B n"],
+    options: SolverOptions,
+) -> Complex[np.ndarray, "B n"]:
+    """A few steps on each softer problem in turn, so that crowded problems end in a good valley."""
+    softest = FINE.softest_factors(rows, targets)
+    short = replace(options, max_iterations=FINE.steps)
+    device_antennas = rows.shape[-2] // targets.shape[-1]
+    for level in range(int(FINE.level_counts(softest).max(initial=0)), 0, -1):
+        softer = rows * FINE.factors_at(softest, level)[:, None, None]
+        points = descend(
+            softer, targets, scaled_along(softer, targets, points, device_antennas), short
+        ).points
+    return scaled_along(rows, targets, points, device_antennas)
 
 
 def _endings(

@@ -85,7 +85,8 @@ def _program(
         num_devices, size = stream.rows.shape
         beam = cp.Variable(2 * size)
         slopes, offsets = cp.Parameter((num_devices, 2 * size)), cp.Parameter(num_devices, nonneg=True)
-        lost, cones = conic.lost_signal(stream, slopes @ beam - offsets, power[stream.phase][stream.devices])
+        available = power[stream.phase][stream.devices]
+        lost, cones = conic.lost_signal(stream.lost_weight, slopes @ beam - offsets, available)
         cost.append(cp.sum_squares(beam) + lost)
         constraints = [*constraints, *cones]
         tangents.append(Tangent(stream, beam, slopes, offsets))
@@ -104,7 +105,7 @@ def _descend_receiver(
     status = Status.ITERATION_LIMIT
     for _ in range(options.max_iterations):
         tangent.touch(point)
-        verdict = conic.solve_conic(program)
+        verdict = conic.solve_conic(program, options.conic_solver)
         if verdict == conic.FAILED:
             status = Status.INFEASIBLE
             break
@@ -130,7 +131,7 @@ def _descend_combined(form: CombinedForm, beams: Beams, options: SolverOptions) 
     for _ in range(options.max_iterations if streams else 0):
         for tangent in tangents:
             tangent.touch(beams[tangent.stream.phase][tangent.stream.receiver])
-        verdict = conic.solve_conic(program)
+        verdict = conic.solve_conic(program, options.conic_solver)
         if verdict == conic.FAILED:
             status = Status.INFEASIBLE
             break
@@ -149,8 +150,9 @@ def _descend_combined(form: CombinedForm, beams: Beams, options: SolverOptions) 
 
 def _ended(verdict: str, fall: float) -> Status:
     """A step that does not lead down ends the descent: at an optimum only if the step was accurate."""
-    accurate = verdict == cp.OPTIMAL or fall > 0
-    return Status.CONVERGED if accurate else Status.SOLVER_INACCURATE
+    if verdict == cp.OPTIMAL_INACCURATE and fall > 0:
+        return Status.CONVERGED
+    return conic.STATUSES.get(verdict, Status.CONVERGED)
 
 
 def _gathered(beams: Beams, tangents: list[Tangent]) -> Beams:

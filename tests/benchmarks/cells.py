@@ -25,3 +25,10 @@ def cell(
     sizes = rng.uniform(0.5, 1.5, (batch, devices))
     targets = sizes / sizes.sum(axis=-1, keepdims=True)
     return AirCompProblem(channel, targets, 1.0, 10 ** (-snr_db / 10))
+
+
+def mixed_cells(seed: int, batch: int, devices: int, antennas: int, spread: bool = True) -> AirCompProblem:
+    """Cells whose SNR goes through -10, 0, 10, 20 and 30 dB in turn."""
+    problem = cell(np.random.default_rng(seed), batch, devices, antennas, 0.0, spread)
+    snr_db = 10.0 * (np.arange(batch) % 5 - 1)
+    return problem.replaced(noise_power_w=10 ** (-snr_db / 10))

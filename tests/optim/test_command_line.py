@@ -130,10 +130,7 @@ def test_force_overwrites(run):
 
 
 def test_an_infeasible_problem_ends_with_four_and_an_interrupt_with_130(run, monkeypatch):
-    class InfeasibleError(ValueError):
-        """Stands for the one of the solvers."""
-
-    for error, code in ((InfeasibleError("device 2 needs 3 W"), 4), (KeyboardInterrupt(), 130)):
+    for error, code in ((optim.InfeasibleError("device 2 needs 3 W"), 4), (KeyboardInterrupt(), 130)):
 
         def fail(*_, error=error, **__):
             raise error

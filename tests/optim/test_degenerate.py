@@ -9,13 +9,25 @@ from hypothesis import strategies as st
 
 import optim
 from optim import AirCompProblem, CombinedProblem, Status
+from optim.infeasible import InfeasibleError
 from tests.optim.instances import combined, rayleigh, receiver
 
-METHODS = [method for method in optim.METHODS if method != "threshold"]
+# Uniform forcing refuses a device that it cannot hear: see test_uniform_forcing.
+FORCING = [method for method in optim.METHODS if method.startswith("uniform-forcing")]
+METHODS = [method for method in optim.METHODS if method not in ("threshold", *FORCING)]
 FAST = [method for method in METHODS if method not in ("sca", "sdr")]
 # What takes a combined problem too.
 COMBINED = [method for method in METHODS if method != "branch-and-bound"]
 RNG = np.random.default_rng(0)
+# A device with a target cannot be heard: pure inversion refuses.
+UNHEARD = ["one lost link", "all links lost", "a device without power", "nobody has power"]
+UNHEARD_COMBINED = ["base station lost", "an edge server lost", "no power", "one without peak power"]
+
+
+def solvable(names, methods):
+    refused = [*UNHEARD, *UNHEARD_COMBINED]
+    return [(name, m) for name in names for m in methods if m != "inversion" or name not in refused]
+
 
 DEGENERATE = {
     "one lost link": AirCompProblem(rayleigh(RNG, 5, 3) * np.array([[1], [0], [1], [1], [1]]), 0.2, 1.0, 0.1),
@@ -35,8 +47,7 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("name, method", solvable(DEGENERATE, METHODS))
 def test_degenerate_problems_have_finite_certified_designs(name, method):
     problem = DEGENERATE[name]
     with warnings.catch_warnings():
@@ -49,8 +60,15 @@ def test_degenerate_problems_have_finite_certified_designs(name, method):
         assert solution.mse <= silence * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["all links lost", "nothing wanted", "nobody has power"])
+@pytest.mark.parametrize("name", UNHEARD)
+def test_inversion_refuses_a_device_that_cannot_be_heard(name):
+    with pytest.raises(InfeasibleError, match="device . cannot be heard, since .* 'truncated-inversion'"):
+        optim.solve(DEGENERATE[name], "inversion")
+
+
+@pytest.mark.parametrize(
+    "name, method", solvable(["all links lost", "nothing wanted", "nobody has power"], METHODS)
+)
 def test_where_nothing_can_arrive_silence_is_optimal(name, method):
     problem = DEGENERATE[name]
     solution = optim.solve(problem, method)
@@ -60,8 +78,9 @@ def test_where_nothing_can_arrive_silence_is_optimal(name, method):
     assert solution.gap == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", FAST)
-@pytest.mark.parametrize("name", ["one lost link", "a device without target", "a device without power"])
+@pytest.mark.parametrize(
+    "name, method", solvable(["one lost link", "a device without target", "a device without power"], FAST)
+)
 def test_a_silent_device_can_as_well_be_left_out(name, method):
     problem = DEGENERATE[name]
     kept = (
@@ -110,9 +129,16 @@ def degenerate_combined():
     )
 
 
-@pytest.mark.parametrize("method", COMBINED)
-@pytest.mark.parametrize("name, problem", list(degenerate_combined()))
-def test_degenerate_combined_problems_have_finite_certified_designs(name, problem, method):
+@pytest.mark.parametrize("name", UNHEARD_COMBINED)
+def test_inversion_refuses_a_combined_problem_with_a_device_that_cannot_be_heard(name):
+    where = "edge server 0, devices" if name == "an edge server lost" else "base station"
+    with pytest.raises(InfeasibleError, match=f"{where}.*: device . cannot be heard"):
+        optim.solve(dict(degenerate_combined())[name], "inversion")
+
+
+@pytest.mark.parametrize("name, method", solvable(dict(degenerate_combined()), COMBINED))
+def test_degenerate_combined_problems_have_finite_certified_designs(name, method):
+    problem = dict(degenerate_combined())[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         solution = optim.solve(problem, method)
@@ -174,7 +200,7 @@ def test_noise_below_the_rounding_of_the_signal_is_no_obstacle(method, snr_db):
 def test_a_step_that_its_solver_calls_inaccurate_is_no_convergence(monkeypatch):
     from optim.solvers import conic, successive_convex
 
-    def useless(program):
+    def useless(program, solver):
         for variable in program.variables():
             variable.value = np.zeros(variable.shape)
         return "optimal_inaccurate"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from optim.combined.power_split import DeviceBudgets, available_power, best_split
 from optim.hinge import complex_point, minimise_hinge, real_point, real_rows
-from optim.homotopy import MAX_LEVELS, factors_at, level_counts, softest_factors
+from optim.homotopy import COARSE
 from optim.normal_form import apply
 from optim.phase_step import phase_step, reduced_error
 from optim.threshold import best_scale
@@ -119,10 +119,10 @@ def test_spare_energy_is_handed_out_and_costs_nothing():
 
 def test_softer_levels_rise_towards_the_problem_itself():
     form = apply(receiver(seed=6, snr_db=40.0, batch=(3,)))
-    softest = softest_factors(form.rows, form.targets)
-    counts = level_counts(softest)
-    assert (counts > 1).all() and (counts <= MAX_LEVELS).all()
-    factors = np.stack([factors_at(softest, level) for level in range(int(counts.max()), -1, -1)])
+    softest = COARSE.softest_factors(form.rows, form.targets)
+    counts = COARSE.level_counts(softest)
+    assert (counts > 1).all() and (counts <= COARSE.max_levels).all()
+    factors = np.stack([COARSE.factors_at(softest, level) for level in range(int(counts.max()), -1, -1)])
     assert (np.diff(factors[1:], axis=0) > 0).all()
     assert (factors[0] == softest).all() and (factors[-1] == 1).all()
-    assert (level_counts(softest_factors(1e-3 * form.rows, form.targets)) == 0).all()
+    assert (COARSE.level_counts(COARSE.softest_factors(1e-3 * form.rows, form.targets)) == 0).all()
