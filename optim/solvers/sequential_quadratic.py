@@ -12,7 +12,6 @@ from optim.combined import design
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.homotopy import FINE
-from optim.interior_point import tight_multipliers
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import arriving, magnitudes
@@ -21,12 +20,8 @@ from optim.solution import History, Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
 from optim.starts import drawn_starts, repeated, starting_points
 from optim.threshold import scaled_along
+from optim.tight_bound import LARGEST_SYSTEM, relaxed, tempering
 
-# Amplitude ratio to the noise beyond which the design no longer changes (relative change 1e-10): stronger
-# problems are designed at this one, where the numbers keep their digits.
-STRONGEST = 1e5
-# Devices beyond which the bound takes only the hardest into account: its K x K systems would not fit.
-LARGEST_SYSTEM = 1200
 # Entries of one problem's rows beyond which descents go by gradients alone.
 LARGEST_SECOND_ORDER = 1_000_000
 # Devices per dimension beyond which descents go through softer problems first.
@@ -95,13 +90,6 @@ def _ended(
     return status, (*(value for value in history if whole and value > reached), reached)
 
 
-def tempering(form: NormalForm) -> Float[np.ndarray, "B"]:
-    """Factors that weaken the rows of problems in which even the weakest device drowns all noise."""
-    strength = np.sqrt((np.abs(form.rows) ** 2).reshape(*form.targets.shape, -1).sum(axis=-1))
-    weakest = np.where(form.targets > 0, strength, np.inf).min(axis=-1, initial=np.inf)
-    return np.where(np.isfinite(weakest), STRONGEST / np.maximum(weakest, STRONGEST), 1.0)
-
-
 def bound_and_starts(
     rows: Complex[np.ndarray, "B KT n"], targets: Float[np.ndarray, "B K"], options: SolverOptions
 ) -> tuple[Float[np.ndarray, "1 B K"] | None, Complex[np.ndarray, "S B n"]]:
@@ -111,28 +99,6 @@ def bound_and_starts(
         multipliers, lift = relaxed(rows, targets, options.bound_tolerance)
         return multipliers[None], drawn_starts(lift, options.starts, rng)
     return None, starting_points(rows, targets, options.starts, rng)
-
-
-def relaxed(
-    rows: Complex[np.ndarray, "B KT n"], targets: Float[np.ndarray, "B K"], tolerance: float
-) -> tuple[Float[np.ndarray, "B K"], Complex[np.ndarray, "B n n"]]:
-    """Multipliers and X of the relaxation, of the devices hardest to hear if there are too many for a system.
-
-    The others then have the multiplier 0, as strong devices have anyway: valid, and the looser the more of
-    them would send at full power.
-    """
-    if targets.shape[-1] <= LARGEST_SYSTEM:
-        return tight_multipliers(rows, targets, tolerance)
-    by_device = rows.reshape(*targets.shape, -1, rows.shape[-1])
-    strength = (by_device.real**2).sum(axis=(-2, -1)) + (by_device.imag**2).sum(axis=(-2, -1))
-    quality = np.where(targets > 0, strength / np.where(targets > 0, targets, 1.0) ** 2, np.inf)
-    hardest = np.argpartition(quality, LARGEST_SYSTEM, axis=-1)[:, :LARGEST_SYSTEM]
-    chosen = np.take_along_axis(by_device, hardest[..., None, None], axis=1)
-    chosen_rows = chosen.reshape(len(rows), -1, rows.shape[-1])
-    some, lift = tight_multipliers(chosen_rows, np.take_along_axis(targets, hardest, axis=-1), tolerance)
-    multipliers = np.zeros(targets.shape)
-    np.put_along_axis(multipliers, hardest, some, axis=-1)
-    return multipliers, lift
 
 
 def _descend_all(
