@@ -117,9 +117,12 @@ def _descend_all(
         flat_rows = many_rows.reshape(-1, *rows.shape[1:])
         flat_targets = many_targets.reshape(-1, form.targets.shape[-1])
         begun = begun.reshape(len(flat_rows), -1)
-        descend = sqp.descend if flat_rows[0].size <= LARGEST_SECOND_ORDER else quasi_newton.descend
+        second_order = flat_rows[0].size <= LARGEST_SECOND_ORDER
+        approach, descend = (
+            (sqp.descend,) * 2 if second_order else (quasi_newton.approach, quasi_newton.descend)
+        )
         if flat_targets.shape[-1] >= CROWD * begun.shape[-1]:
-            begun = tracked(descend, flat_rows, flat_targets, begun, options)
+            begun = tracked(approach, flat_rows, flat_targets, begun, options)
         descent = descend(flat_rows, flat_targets, begun, options)
         errors = descent.errors.reshape(len(starts), -1)
         best = np.argmin(errors, axis=0) * errors.shape[1] + np.arange(errors.shape[1])
@@ -129,7 +132,7 @@ def _descend_all(
 
 
 def tracked(
-    descend: Callable[..., sqp.Descent],
+    approach: Callable[..., sqp.Descent],
     rows: Complex[np.ndarray, "B KT n"],
     targets: Float[np.ndarray, "B K"],
     points: Complex[np.ndarray, "B n"],
@@ -141,7 +144,7 @@ def tracked(
     device_antennas = rows.shape[-2] // targets.shape[-1]
     for level in range(int(FINE.level_counts(softest).max(initial=0)), 0, -1):
         softer = rows * FINE.factors_at(softest, level)[:, None, None]
-        points = descend(
+        points = approach(
             softer, targets, scaled_along(softer, targets, points, device_antennas), short
         ).points
     return scaled_along(rows, targets, points, device_antennas)
