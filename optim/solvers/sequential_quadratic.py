@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, final
 
 import numpy as np
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 
 from optim import normal_form, quasi_newton, sqp
 from optim.combined import design
@@ -69,25 +69,26 @@ def designed(form: NormalForm, options: SolverOptions) -> Designed:
     points, endings = _descend_all(form, soft, starts, options)
     # At full strength the best scale changes only for tempered problems.
     points = scaled_along(form.rows, form.targets, points, form.device_antennas)
+    loose = form.targets.shape[-1] > LARGEST_SYSTEM and bool(np.isfinite(options.bound_tolerance))
+    if loose:
+        endings = [(Status.LOOSE_BOUND if s is Status.CONVERGED else s, history) for s, history in endings]
+    return Designed(points, _led_to(form, points, endings, whole=factor == 1), multipliers)
+
+
+def _led_to(
+    form: NormalForm,
+    points: Complex[np.ndarray, "B n"],
+    endings: list[tuple[Status, History]],
+    whole: Bool[np.ndarray, "B"],
+) -> list[tuple[Status, History]]:
+    """Endings whose histories fall to the objective reached; errors of a tempered problem are not its own."""
     size = magnitudes(arriving(form.rows, points), form.device_antennas)
     errors = (np.abs(points) ** 2).sum(axis=-1) + (np.maximum(form.targets - size, 0.0) ** 2).sum(axis=-1)
-    reached = form.objective(errors).tolist()
-    loose = form.targets.shape[-1] > LARGEST_SYSTEM and bool(np.isfinite(options.bound_tolerance))
-    endings = [
-        _ended(ending, value, whole, loose)
-        for ending, value, whole in zip(endings, reached, (factor == 1).tolist(), strict=True)
+    ends = form.objective(errors).tolist()
+    return [
+        (status, (*(value for value in (history if own else ()) if value > end), end))
+        for (status, history), end, own in zip(endings, ends, whole, strict=True)
     ]
-    return Designed(points, endings, multipliers)
-
-
-def _ended(
-    ending: tuple[Status, History], reached: float, whole: bool, loose: bool
-) -> tuple[Status, History]:
-    """The ending with the objective reached; errors of a tempered problem are none of the problem itself."""
-    status, history = ending
-    if loose and status is Status.CONVERGED:
-        status = Status.LOOSE_BOUND
-    return status, (*(value for value in history if whole and value > reached), reached)
 
 
 def bound_and_starts(
