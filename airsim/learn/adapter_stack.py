@@ -13,7 +13,7 @@ from airsim.learn.adapters import LoRAFactors
 
 
 class AbstractScaling(abc.ABC):
-    """The factor ``g`` before ``B A``, by rank: one rule for devices and server, so that they cannot differ."""
+    """The factor ``g`` before ``B A``, by rank: one rule for devices and server."""
 
     @abc.abstractmethod
     def of(self, ranks: Int[Tensor, "*stack"]) -> Float[Tensor, "*stack"]:

@@ -29,8 +29,8 @@ Cost = Callable[[int, int, int, Sequence[int]], int]
 class Case:
     """A method under test: how to build it, what it must give, whether ranks may differ, and its costs.
 
-    `factor_upload` holds on the orthogonal route. None leaves a cost to the count of the tensors. `rounds` are tried
-    one by one; `choices` are the two things to send, where the method has the choice.
+    `factor_upload` holds on the orthogonal route. None leaves a cost to the count of the tensors. `rounds`
+    are tried one by one; `choices` are the two things to send, where the method has the choice.
     """
 
     method: str
@@ -88,6 +88,14 @@ def _fair(distance: str) -> Build:
 
 
 CASES = (
+    Case(
+        "ps",
+        lambda i, s, r: FactorAveraging(s),
+        definitions.factor_averaging,
+        False,
+        upload=_both,
+        broadcast=_both,
+    ),
     Case(
         "fedit",
         lambda i, s, r: FactorAveraging(s),

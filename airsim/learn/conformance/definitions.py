@@ -14,10 +14,11 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Facts:
-    """A round as the oracle sees it: base, last broadcast, who uploads what, and what every device holds of its own.
+    """A round as the oracle sees it: base, last broadcast, and what every device uploads and keeps.
 
-    `devices` are the participants in the order of `present`; `own` are all devices after training. `scale` is that of
-    the common adapter, `scales` and `ranks` those of all devices. `live_b` says which factor moves in alternation.
+    `devices` are the participants in the order of `present`; `own` are all devices after training. `scale` is
+    that of the common adapter, `scales` and `ranks` those of all devices. `live_b` says which factor moves in
+    alternation.
     """
 
     base: Mapping[str, Float[np.ndarray, "O_ I_"]]
@@ -76,7 +77,7 @@ def product_averaging(facts: Facts, device: int, layer: str) -> np.ndarray:
 
 
 def base_dropping(facts: Facts, device: int, layer: str) -> np.ndarray:
-    """In the first round the best approximation of base and mean product together, without a base beside it."""
+    """In the first round the best approximation of base plus mean product, with no base beside it."""
     if not facts.first_round:
         return product_averaging(facts, device, layer)
     full = facts.base[layer] + oracle.mean_update(facts.devices, layer)
@@ -142,9 +143,9 @@ def clustered(facts: Facts, device: int, layer: str) -> np.ndarray:
         row = list(facts.present).index(device)
         group = next(g for g in oracle.cluster(facts.devices, NUM_CLUSTERS) if row in g)
         members = [facts.devices[k] for k in sorted(group)]
-        share = sum(member.weight for member in members)
-        b = sum(member.weight / share * member.b[layer] for member in members)
-        a = sum(member.weight / share * member.a[layer] for member in members)
+        shares = [member.weight / sum(other.weight for other in members) for member in members]
+        b = oracle.vector_mean([member.b[layer] for member in members], shares)
+        a = oracle.vector_mean([member.a[layer] for member in members], shares)
     return facts.base[layer] + facts.scale * b @ a
 
 

@@ -1,4 +1,4 @@
-"""A small federation with everything that goes wrong: mixed ranks, scales, unequal weights, absent devices."""
+"""A small federation in which everything can go wrong: mixed ranks, scales, weights, absent devices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,11 @@ class Instance:
 
     ranks: tuple[int, ...]
     streams: RandomStreams
-    scaling: RankScaling = RankScaling(ALPHA)
+
+    @property
+    def scaling(self) -> RankScaling:
+        """``alpha / r``."""
+        return RankScaling(ALPHA)
 
     @property
     def num_devices(self) -> int:
@@ -89,6 +93,5 @@ def largest_error(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarr
     if set(found) != set(wanted):
         raise ValueError(f"compared {sorted(found)} with {sorted(wanted)}: the same names are needed")
     return max(
-        float(np.linalg.norm(found[name] - wanted[name]) / max(np.linalg.norm(wanted[name]), 1e-300))
-        for name in wanted
+        float(np.linalg.norm(found[name] - wanted[name]) / np.linalg.norm(wanted[name])) for name in wanted
     )

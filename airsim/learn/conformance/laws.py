@@ -25,7 +25,7 @@ from airsim.learn.conformance.play import Round, play
 from airsim.learn.operators.base import OnAir, RoundView, uplink_reals
 
 EXACT = 1e-12
-# Methods whose broadcast is the best approximation of what they average, and those that leave devices their B.
+# Methods that broadcast the best approximation of what they average, and those that leave devices their B.
 TRUNCATIONS = ("flexlora", "sp")
 PERSONAL = ("fedsa-lora",)
 
@@ -87,7 +87,7 @@ def loss_error(played: Round) -> float:
 
 
 def truncation_error(played: Round) -> float:
-    """Difference between the distance from the mean product and the least one that the device's rank allows."""
+    """Distance from the mean product beyond the least one that the device's rank allows."""
     facts = played.facts()
     errors = []
     for device in range(played.inst.num_devices):
@@ -119,10 +119,8 @@ def chunk_error(played: Round) -> float:
         chunk = RoundView(view.index, view.state, view.participants.take(rows))
         parts.append(played.operator.encode(played.before.take(rows), played.after.take(rows), chunk))
     whole = played.sent
-    same = all(
-        torch.equal(torch.cat([getattr(part, what) for part in parts]), getattr(whole, what))
-        for what in ("payload", "sent")
-    )
+    payload, sent = torch.cat([part.payload for part in parts]), torch.cat([part.sent for part in parts])
+    same = torch.equal(payload, whole.payload) and torch.equal(sent, whole.sent)
     counts = torch.cat([part.control_reals for part in parts])
     return 0.0 if same and torch.equal(counts, whole.control_reals) else 1.0
 

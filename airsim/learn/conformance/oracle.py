@@ -1,7 +1,7 @@
 """Every definition once more, in plain loops over devices, dense and in double precision.
 
-Nothing here knows the operators, torch or padding: a device is its factors at its own rank, its weight and its
-scale. Slow on purpose; other projects can hold their own code against it.
+Nothing here knows the operators, torch or padding: a device is its factors at its own rank, its weight and
+its scale. Slow on purpose; other projects can hold their own code against it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def factor_means(devices: Sequence[Upload], layer: str) -> tuple[np.ndarray, np.
 def padded_means(
     devices: Sequence[Upload], layer: str, rank: int, weights: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Component by component, the weighted sums of ``g_k B_k`` and of ``A_k``; a missing component counts as 0."""
+    """Component by component, the weighted sums of ``g_k B_k`` and ``A_k``; a missing one counts as 0."""
     b = np.zeros((devices[0].b[layer].shape[0], rank))
     a = np.zeros((rank, devices[0].a[layer].shape[1]))
     for device, weight in zip(devices, weights, strict=True):
@@ -63,7 +63,7 @@ def padded_means(
 def means_of_present(
     devices: Sequence[Upload], layer: str, old: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Component by component, the means of ``g_k B_k`` and ``A_k`` over the devices that have it, else the old one."""
+    """Component by component, the means of ``g_k B_k`` and ``A_k`` over those that have it, else the old."""
     b, a = old[0].copy(), old[1].copy()
     for i in range(a.shape[0]):
         present = [device for device in devices if device.a[layer].shape[0] > i]
@@ -84,20 +84,20 @@ def norm_weights(devices: Sequence[Upload]) -> list[float]:
 
 
 def best_approximation(matrix: Float[np.ndarray, "O I"], rank: int) -> Float[np.ndarray, "O I"]:
-    """The nearest matrix of this rank: the matrix projected on its leading right singular vectors [Eckart36]."""
+    """The nearest matrix of this rank: projected on its leading right singular vectors [Eckart36]."""
     _, vectors = np.linalg.eigh(matrix.T @ matrix)
     leading = vectors[:, ::-1][:, :rank]
     return matrix @ leading @ leading.T
 
 
 def tail_norm(matrix: Float[np.ndarray, "O I"], rank: int) -> float:
-    """The least distance of a matrix of this rank: the root of the sum of the other squared singular values."""
+    """Its least distance from this rank: the root of the sum of the other squared singular values."""
     values = np.linalg.svd(matrix, compute_uv=False)
     return float(np.sqrt((values[rank:] ** 2).sum()))
 
 
 def corrected_factor(devices: Sequence[Upload], layer: str, strength: float) -> np.ndarray:
-    """LoRA-FAIR with the squared distance: row by row, a least-squares problem with the penalty as extra equations."""
+    """LoRA-FAIR with the squared distance: least squares row by row, the penalty as extra equations."""
     b, a = factor_means(devices, layer)
     missing = mean_update(devices, layer) / devices[0].scale - b @ a
     system = np.concatenate((a.T, strength**0.5 * np.eye(a.shape[0])))
@@ -133,7 +133,7 @@ def selected_changes(
     """
     total = {layer: np.zeros_like(change) for layer, change in changes[0].items()}
     for device, budget in enumerate(budgets):
-        scores = []
+        scores: list[tuple[float, int, str, int]] = []
         for layer, change in changes[device].items():
             for i in range(change.shape[0]):
                 size = np.sqrt((change[i] ** 2).sum()) * np.sqrt((fixed[device][layer][i] ** 2).sum())

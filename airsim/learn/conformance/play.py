@@ -20,8 +20,8 @@ from airsim.learn.operators.products import Route
 class Round:
     """A round with four of five devices over an ideal air.
 
-    `before` and `after` are the participants around their training, `kept` all devices after it, `held` what all
-    devices start the next round with.
+    `before` and `after` are the participants around their training, `kept` all devices after it, `held` what
+    all devices start the next round with.
     """
 
     case: Case

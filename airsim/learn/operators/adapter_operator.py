@@ -1,8 +1,8 @@
-"""What methods on adapters share: one scale for all, the change that is sent, the mean, what a device then holds.
+"""What methods on adapters share: one scale for all, what is sent, the mean, what a device then holds.
 
-Factors of devices whose scales differ cannot be averaged as they are: component i of a device is worth
-``g_k b_i a_i``. ``B`` therefore travels as ``(g_k / g) B_k``, with g of the padded rank, and comes back divided by it;
-with equal scales this is the plain factor.
+Factors of devices whose scales differ cannot be averaged as they are: component i of a device is worth ``g_k
+b_i a_i``. ``B`` therefore travels as ``(g_k / g) B_k``, with g of the padded rank, and comes back divided by
+it; with equal scales this is the plain factor.
 """
 
 from collections.abc import Mapping

@@ -55,7 +55,7 @@ class RoundView(Generic[StateT]):
 
 @dataclass(frozen=True)
 class Transmission:
-    """What devices send: one aligned vector each, the entries that are truly sent, scalars on the control channel.
+    """What devices send: one aligned vector each, which entries are truly sent, and control numbers.
 
     Entries that are not sent are 0. `control_reals` counts the used numbers of `control` per device.
     """
@@ -132,7 +132,7 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
         return after
 
     def air_weights(self, control: Float[Tensor, "K C"], view: RoundView[StateT]) -> Float[Tensor, "K"]:
-        """The weights to superpose with, once the control channel has been heard; the data weights by default."""
+        """The weights to superpose with, once the control channel has been heard; by data unless stated."""
         return view.participants.weights
 
     def broadcast_reals(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> Int[Tensor, "K"]:

@@ -1,9 +1,9 @@
 """FedInc: devices are grouped by what they learned, and averaged inside their groups.
 
-The source has one sentence: cluster the clients, average inside clusters, one round. All else here is our reading.
-Devices are compared by the cosine between their updates ``B_k A_k``, not between factors, which are ambiguous; the
-closest groups (mean cosine between members) are joined until `num_clusters` remain; inside a group both factors are
-averaged with the data weights of its members. There is nothing random.
+The source has one sentence: cluster the clients, average inside clusters, one round. All else here is our
+reading. Devices are compared by the cosine between their updates ``B_k A_k``, not between factors, which are
+ambiguous; the closest groups (mean cosine between members) are joined until `num_clusters` remain; inside a
+group both factors are averaged with the data weights of its members. There is nothing random.
 """
 
 from collections.abc import Mapping, Sequence
@@ -121,22 +121,20 @@ def one_cluster(
 
 
 def update_cosines(single: Mapping[str, LoRAFactors]) -> Float[Tensor, "K K"]:
-    r"""Cosines between the updates ``B_k A_k`` of all layers, from factors: :math:`\mathrm{tr}(A_j^T B_j^T B_k A_k)`."""
-    inner = sum(
-        torch.einsum("jor,kos,jri,ksi->jk", factors.b, factors.b, factors.a, factors.a)
-        for factors in single.values()
-    )
+    r"""Cosines between the updates of all layers, from :math:`\mathrm{tr}(A_j^T B_j^T B_k A_k)`."""
+    parts = [torch.einsum("jor,kos,jri,ksi->jk", f.b, f.b, f.a, f.a) for f in single.values()]
+    inner = torch.stack(parts).sum(dim=0)
     lengths = inner.diagonal().clamp(min=0).sqrt()
     if not bool((lengths > 0).all()):
         row = int(lengths.argmin())
         raise ValueError(
-            f"participants[{row}] has learned nothing (B A = 0): no angle to cluster by; train before clustering"
+            f"participants[{row}] has learned nothing (B A = 0): no angle to cluster by; train first"
         )
     return inner / torch.outer(lengths, lengths)
 
 
 def join_closest(cosines: Float[Tensor, "K K"], num_clusters: int) -> list[list[int]]:
-    """Groups of rows: the two with the largest mean cosine between members are joined until `num_clusters` remain."""
+    """Groups of rows: the two of largest mean cosine between members are joined until enough are."""
     groups = [[row] for row in range(cosines.shape[0])]
     while len(groups) > num_clusters:
         pairs = [(first, second) for second in range(len(groups)) for first in range(second)]

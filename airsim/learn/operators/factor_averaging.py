@@ -56,9 +56,10 @@ class AbstractFactorAveraging(AbstractAggregationOperator[AdapterStack, AdapterS
 @final
 @dataclass(frozen=True)
 class FactorAveraging(AbstractFactorAveraging):
-    r"""PS: :math:`P = \sum_k p_k B_k`, :math:`Q = \sum_k p_k A_k`; the update is :math:`PQ`, not the mean product.
+    r"""PS: :math:`P = \sum_k p_k B_k` and :math:`Q = \sum_k p_k A_k`; the update is :math:`PQ`.
 
-    Noise of the air enters as a product: ``(P + N_B)(Q + N_A)``. Source: [Wang], [FedIT] with weights by data.
+    Noise of the air enters as a product: ``(P + N_B)(Q + N_A)``. Source: [Wang], [FedIT] with weights by
+    data.
     """
 
     sends: Sends = "change"
@@ -79,7 +80,7 @@ class FactorAveraging(AbstractFactorAveraging):
 @final
 @dataclass(frozen=True)
 class ZeroPadding(AbstractFactorAveraging):
-    """The mean of both factors, padded with zeros to the largest rank: high ranks are diluted. Source: [HetLoRA]."""
+    """The mean of both factors, padded with zeros: high ranks are diluted. Source: [HetLoRA]."""
 
     sends: Sends = "change"
 
@@ -120,13 +121,14 @@ class RBLA(AbstractFactorAveraging):
 @final
 @dataclass(frozen=True)
 class HetLoRA(AbstractFactorAveraging):
-    r"""The zero-padded mean with weights by the size of each product, and ranks that shrink. Source: [HetLoRA].
+    r"""The zero-padded mean, weighted by the size of each product, and ranks that shrink. Source: [HetLoRA].
 
     .. math:: q_k = \|B_k A_k\|_F \Big/ \sum_j \|B_j A_j\|_F
 
-    with one norm per device over all its layers, sent on the control channel; data sizes do not count. The tail is
-    what lies beyond the first ``floor(kept_share r_k)`` components (at least one stays); `tail_penalty` presses on it
-    in training, and a device drops it where the product of its two norms has shrunk.
+    with one norm per device over all its layers, sent on the control channel; data sizes do not count. The
+    tail is what lies beyond the first ``floor(kept_share r_k)`` components (at least one stays);
+    `tail_penalty` presses on it in training, and a device drops it where the product of its two norms has
+    shrunk.
     """
 
     sends: Sends = "change"

@@ -37,8 +37,8 @@ class FactorStacking(AbstractAggregationOperator[AdapterStack, AdapterState]):
 
     .. math:: W_0 \leftarrow W_0 + [g_1 B_1 \cdots g_m B_m]\,[p_1 A_1; \cdots; p_m A_m]
 
-    Everybody merges it and starts again from ``B = 0`` and an ``A`` drawn anew; the draw is that of the round's
-    stream, so that no draw has to be sent. Source: [FLoRA].
+    Everybody merges it and starts again from ``B = 0`` and an ``A`` drawn anew; the draw is that of the
+    round's stream, so that no draw has to be sent. Source: [FLoRA].
     """
 
     streams: RandomStreams
@@ -95,7 +95,7 @@ class FactorStacking(AbstractAggregationOperator[AdapterStack, AdapterState]):
 
 def increment_tensors(increments: Mapping[str, Increment]) -> dict[str, Tensor]:
     """What is sent to change the base, by name: both factors, or the dense matrix."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, increment in increments.items():
         if isinstance(increment, LoRAFactors):
             tensors |= {f"base.{name}.a": increment.a, f"base.{name}.b": increment.b}

@@ -36,9 +36,9 @@ class CoLR(AbstractAggregationOperator[AdapterStack, AdapterState]):
 
     .. math:: W_0 \leftarrow W_0 + g\,\bar B A_t,\qquad A_t A_t^T = I
 
-    where W is taller than wide, else :math:`W_0 + g\,B_t \bar A`. The basis is known by its seed, so only the free
-    factor travels, and the mean is exact. Devices of lower rank take the first columns; a column's mean goes over the
-    devices that have it (the visit counts of SCoLR). Source: [CoLR].
+    where W is taller than wide, else :math:`W_0 + g\,B_t \bar A`. The basis is known by its seed, so only the
+    free factor travels, and the mean is exact. Devices of lower rank take the first columns; a column's mean
+    goes over the devices that have it (the visit counts of SCoLR). Source: [CoLR].
     """
 
     streams: RandomStreams
@@ -81,7 +81,7 @@ class CoLR(AbstractAggregationOperator[AdapterStack, AdapterState]):
             short = min(factors.a.shape[-1], factors.b.shape[-2])
             if factors.rank > short:
                 raise ValueError(
-                    f"layers[{name!r}] has rank {factors.rank} and a short side of {short}: CoLR needs a basis; "
+                    f"layers[{name!r}] has rank {factors.rank} and a short side of {short}: no such basis; "
                     f"choose a rank up to {short}"
                 )
             rng = self.streams.generator("adapter-basis", round_index, index)

@@ -36,7 +36,8 @@ class ModelState:
 class ModelStack:
     """The models of some devices, one leading entry per device, and what each keeps for itself.
 
-    `private` is SCAFFOLD's control variate of the device or MOON's model of its last participation, else empty.
+    `private` is SCAFFOLD's control variate of the device or MOON's model of its last participation, else
+    empty.
     """
 
     parameters: Parameters
@@ -94,7 +95,7 @@ class FedAvg(AbstractModelAveraging):
 @final
 @dataclass(frozen=True)
 class FedProx(AbstractModelAveraging):
-    r"""FedAvg with :math:`(\mu/2)\|w - w_t\|^2` in the local objective (`proximal_term`). Source: [FedProx]."""
+    r"""FedAvg with :math:`(\mu/2)\|w - w_t\|^2` in the objective (`proximal_term`). Source: [FedProx]."""
 
     proximal_weight: float
     sends: Sends = "change"
@@ -113,7 +114,8 @@ class FedProx(AbstractModelAveraging):
 class MOON(AbstractModelAveraging):
     """FedAvg with a contrastive term in the local objective (`contrastive_loss`). Source: [MOON].
 
-    A device keeps its model of its last participation, which the term pushes away from; at first it is the global one.
+    A device keeps its model of its last participation, which the term pushes away from; at first it is the
+    global one.
     """
 
     contrastive_weight: float = 1.0
@@ -137,7 +139,8 @@ class Scaffold(AbstractAggregationOperator[ModelStack, ModelState]):
     .. math:: x \leftarrow x + \eta_g \sum_k p_k (y_k - x), \qquad
               c \leftarrow c + \frac{|S|}{N} \sum_k p_k (c_k^+ - c_k)
 
-    with |S| participants of N devices; the paper has equal weights. Devices keep their ``c_k``. Source: [SCAFFOLD].
+    with |S| participants of N devices; the paper has equal weights. Devices keep their ``c_k``. Source:
+    [SCAFFOLD].
     """
 
     num_devices: int

@@ -1,4 +1,4 @@
-"""What FedProx, SCAFFOLD and MOON add to a device's objective or gradient: pure functions for a training loop."""
+"""What FedProx, SCAFFOLD and MOON add to a device's objective or gradient, for a training loop."""
 
 from collections.abc import Mapping
 
@@ -28,10 +28,10 @@ def corrected_gradient(gradient: Parameters, own: Parameters, common: Parameters
 def next_control(
     own: Parameters, common: Parameters, start: Parameters, end: Parameters, step_sum: float
 ) -> dict[str, Tensor]:
-    r"""A device's new control variate, :math:`c_k^+ = c_k - c + (x - y_k)/(\tau\eta_l)` (option II of [SCAFFOLD]).
+    r"""A device's new control variate, :math:`c_k - c + (x - y_k)/(\tau\eta_l)` (option II of [SCAFFOLD]).
 
-    `step_sum` is the number of local steps times the local learning rate. With plain steps it is the mean of the
-    gradients that the device met.
+    `step_sum` is the number of local steps times the local learning rate. With plain steps it is the mean of
+    the gradients that the device met.
     """
     if not step_sum > 0:
         raise ValueError(f"step_sum = {step_sum}: give local steps times learning rate, above 0")

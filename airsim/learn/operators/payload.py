@@ -28,7 +28,7 @@ def everywhere(like: Mapping[str, LoRAFactors], live: Live) -> dict[str, Live]:
 
 
 def flatten_live(layers: Mapping[str, LoRAFactors], live: LiveLayers) -> Float[Tensor, "*stack D"]:
-    """The payload vector: layer by layer, the entries of ``B`` and then of ``A``, row by row, live ones only."""
+    """The payload vector: layer by layer, ``B`` and then ``A``, row by row, live ones only."""
     parts = [part.flatten(start_dim=-2) for name in layers for part in _live_parts(layers[name], live[name])]
     return torch.cat(parts, dim=-1)
 
@@ -36,7 +36,7 @@ def flatten_live(layers: Mapping[str, LoRAFactors], live: LiveLayers) -> Float[T
 def place(
     payload: Float[Tensor, "*stack D"], like: Mapping[str, LoRAFactors], live: LiveLayers
 ) -> dict[str, LoRAFactors]:
-    """The factors of `like` with the live ones replaced by a payload's entries: the inverse of `flatten_live`."""
+    """The factors of `like` with the live ones from a payload: the inverse of `flatten_live`."""
     size = sum(part.shape[-2:].numel() for name in like for part in _live_parts(like[name], live[name]))
     if payload.shape[-1] != size:
         raise ValueError(f"payload has {payload.shape[-1]} entries, the live factors {size}: they must agree")

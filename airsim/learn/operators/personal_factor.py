@@ -30,10 +30,10 @@ from airsim.learn.operators.payload import Live, LiveLayers, everywhere
 @final
 @dataclass(frozen=True)
 class FedSALoRA(AbstractAggregationOperator[AdapterStack, AdapterState]):
-    r"""Both factors are trained, :math:`\bar A = \sum_k p_k A_k` is shared, and every device keeps its own ``B_k``.
+    r"""Both factors are trained, :math:`\bar A = \sum_k p_k A_k` is shared, ``B_k`` is personal.
 
-    Devices of lower rank hold the first rows of the common A, whose mean goes over the devices that have a row; the
-    paper has one rank. The ``B`` of the state is where new devices start. Source: [FedSA].
+    Devices of lower rank hold the first rows of the common A, whose mean goes over the devices that have a
+    row; the paper has one rank. The ``B`` of the state is where new devices start. Source: [FedSA].
     """
 
     sends: Sends = "change"

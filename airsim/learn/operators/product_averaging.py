@@ -74,7 +74,8 @@ class ProductAveraging(AbstractProductAveraging):
 
     .. math:: U S V^T = \sum_k p_k g_k B_k A_k,\qquad B = U_r S_r / g,\quad A = V_r^T
 
-    `split` "even" puts the root of S on both sides: the same product, other training. Source: [FlexLoRA], [Wang].
+    `split` "even" puts the root of S on both sides: the same product, other training. Source: [FlexLoRA],
+    [Wang].
     """
 
     split: Split = "left"
@@ -92,8 +93,8 @@ class ProductAveraging(AbstractProductAveraging):
 class BaseDroppingAveraging(AbstractProductAveraging):
     """SP with the base inside: the first round truncates ``W_0`` plus the mean product and sets ``W_0`` to 0.
 
-    Later rounds truncate the mean product alone, so that everything beyond rank r is lost. This is no published
-    definition but the reading under which SP collapses at small rank as in Table 2 of [Wang].
+    Later rounds truncate the mean product alone, so that everything beyond rank r is lost. This is no
+    published definition but the reading under which SP collapses at small rank as in Table 2 of [Wang].
     """
 
     base: Mapping[str, Float[Tensor, "O_ I_"]]

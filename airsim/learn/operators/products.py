@@ -75,8 +75,8 @@ def weighted_products(layers: Mapping[str, LoRAFactors], view: AdapterView) -> d
 def best_rank(product: LoRAFactors | Tensor, rank: int, split: Split) -> LoRAFactors:
     """The nearest product of this rank in the Frobenius norm: the truncated SVD ``U_r S_r V_r^T`` [Eckart36].
 
-    A wide product of few components is reduced by two QR factorisations first. Components that the matrix does not
-    have are 0.
+    A wide product of few components is reduced by two QR factorisations first. Components that the matrix
+    does not have are 0.
     """
     u, s, vh = _svd(product)
     u, s, vh = u[:, :rank], s[:rank], vh[:rank]

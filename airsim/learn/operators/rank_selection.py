@@ -34,8 +34,8 @@ class LoRAA2(AbstractAggregationOperator[AdapterStack, AdapterState]):
 
     .. math:: \|\Delta B_{:,i}\| \, \|A_{i,:}\| \quad\text{or}\quad \|B_{:,i}\| \, \|\Delta A_{i,:}\|
 
-    (our reading: the paper's exact score could not be checked). What is not sent counts as no change, so the mean
-    is over all participants. Indices go over the control channel. Source: [LoRA-A2].
+    (our reading: the paper's exact score could not be checked). What is not sent counts as no change, so the
+    mean is over all participants. Indices go over the control channel. Source: [LoRA-A2].
     """
 
     budgets: tuple[int, ...]

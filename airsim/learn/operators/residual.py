@@ -95,8 +95,8 @@ class FedExLoRA(AbstractRepair):
 
     .. math:: W_0 \leftarrow W_0 + g \sum_k p_k (B_k - \bar B)(A_k - \bar A)
 
-    The residual has rank ``(m - 1) r`` at most; it is sent as factors where they are fewer numbers than the matrix.
-    Source: [FedEx].
+    The residual has rank ``(m - 1) r`` at most; it is sent as factors where they are fewer numbers than the
+    matrix. Source: [FedEx].
     """
 
     route: Route = "orthogonal"
@@ -129,10 +129,11 @@ class FedExLoRA(AbstractRepair):
 class LoRAFAIR(AbstractRepair):
     r"""``A`` averaged, ``B`` averaged and corrected towards the mean product.
 
-    .. math:: \Delta B = \arg\min S\big(\textstyle\sum_k p_k B_k A_k, (\bar B + \Delta B)\bar A\big) + \lambda\|\Delta B\|^2
+    .. math:: \Delta B = \arg\min S\big(D, (\bar B + \Delta B)\bar A\big) + \lambda\|\Delta B\|^2, \qquad
+              D = \textstyle\sum_k p_k B_k A_k
 
-    with S one minus the cosine, minimised by `steps` of gradient descent from 0, or the squared distance, minimised in
-    closed form. The common scale stands on both sides and is left out. Source: [LoRA-FAIR].
+    with S one minus the cosine, minimised by `steps` of gradient descent from 0, or the squared distance,
+    minimised in closed form. The common scale stands on both sides and is left out. Source: [LoRA-FAIR].
     """
 
     distance: Literal["cosine", "squared"] = "cosine"
@@ -177,7 +178,7 @@ class LoRAFAIR(AbstractRepair):
 def nearest_correction(
     ideal: Float[Tensor, "O I"], mean: LoRAFactors, strength: float
 ) -> Float[Tensor, "O R"]:
-    r""":math:`(D - \bar B\bar A)\bar A^T(\bar A\bar A^T + \lambda I)^{-1}`: where the squared distance has no slope."""
+    r""":math:`(D - \bar B\bar A)\bar A^T(\bar A\bar A^T + \lambda I)^{-1}`: no slope is left."""
     missing = (ideal - mean.b @ mean.a) @ mean.a.mT
     gram = mean.a @ mean.a.mT + strength * torch.eye(mean.rank, dtype=mean.a.dtype, device=mean.a.device)
     return torch.linalg.solve(gram, missing.mT).mT
@@ -208,7 +209,7 @@ def mean_of_rows(single: Mapping[str, LoRAFactors], view: AdapterView) -> dict[s
 
 
 def residual(single: LoRAFactors, mean: LoRAFactors, view: AdapterView, name: str) -> LoRAFactors:
-    """The residual in ``m - 1`` blocks: the weighted deviations of B add up to 0, so the last one drops out."""
+    """The residual in ``m - 1`` blocks: weighted deviations of B add up to 0, so one drops out."""
     weight = (view.participants.weights * view.state.scale(name)).to(mean.b)[:, None, None]
     b = (weight * (single.b - mean.b))[:-1]
     a = (single.a - single.a[-1])[:-1]
