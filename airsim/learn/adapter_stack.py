@@ -160,8 +160,9 @@ def rank_mask(padded_rank: int, ranks: Int[Tensor, "K"]) -> Bool[Tensor, "K R"]:
 
 def cut(factors: LoRAFactors, mask: Bool[Tensor, "*stack R"]) -> LoRAFactors:
     """The factors with the components outside the mask set to 0, also where they are not finite."""
-    a = factors.a.masked_fill(~mask.unsqueeze(-1), 0.0)
-    return LoRAFactors(a, factors.b.masked_fill(~mask.unsqueeze(-2), 0.0))
+    missing = ~mask.to(factors.a.device)
+    a = factors.a.masked_fill(missing.unsqueeze(-1), 0.0)
+    return LoRAFactors(a, factors.b.masked_fill(missing.unsqueeze(-2), 0.0))
 
 
 def _pad(rows: Float[Tensor, "r X"], rank: int) -> Float[Tensor, "R X"]:

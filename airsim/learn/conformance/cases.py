@@ -29,8 +29,9 @@ Cost = Callable[[int, int, int, Sequence[int]], int]
 class Case:
     """A method under test: how to build it, what it must give, whether ranks may differ, and its costs.
 
-    `factor_upload` holds on the orthogonal route. None leaves a cost to the count of the tensors. `rounds`
-    are tried one by one; `choices` are the two things to send, where the method has the choice.
+    Costs are those of the orthogonal route, and None leaves one to the count of the tensors; on the dense
+    route `sends_factors_too` says that factors travel beside the products. `rounds` are tried one by one;
+    `choices` are the two things to send, where a method has the choice.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Case:
     upload: Cost | None = None
     broadcast: Cost | None = None
     has_routes: bool = False
+    sends_factors_too: bool = False
     choices: tuple[Sends, ...] = ("change", "factors")
     rounds: tuple[int, ...] = (0, 1)
 
@@ -155,7 +157,7 @@ CASES = (
         "ffa-lora", lambda i, s, r: FFALoRA(s), definitions.ideal, False, exact=True, upload=_b, broadcast=_b
     ),
     Case(
-        "rolora",
+        "rolora (B)",
         lambda i, s, r: RoLoRA("even", s),
         definitions.ideal,
         False,
@@ -165,7 +167,7 @@ CASES = (
         rounds=(0,),
     ),
     Case(
-        "rolora",
+        "rolora (A)",
         lambda i, s, r: RoLoRA("even", s),
         definitions.ideal,
         False,
@@ -184,6 +186,7 @@ CASES = (
         upload=_both,
         broadcast=_residual,
         has_routes=True,
+        sends_factors_too=True,
     ),
     Case(
         "lora-fair (squared)",
@@ -193,6 +196,7 @@ CASES = (
         upload=_both,
         broadcast=_both,
         has_routes=True,
+        sends_factors_too=True,
     ),
     Case(
         "lora-fair (cosine)",
@@ -202,6 +206,7 @@ CASES = (
         upload=_both,
         broadcast=_both,
         has_routes=True,
+        sends_factors_too=True,
         rounds=(0,),
     ),
     Case(
@@ -213,7 +218,7 @@ CASES = (
         broadcast=_full_long_side,
     ),
     Case(
-        "lora-a2",
+        "lora-a2 (B)",
         lambda i, s, r: LoRAA2(definitions.BUDGETS),
         definitions.rank_selection,
         False,
@@ -222,7 +227,7 @@ CASES = (
         rounds=(0, 2),
     ),
     Case(
-        "lora-a2",
+        "lora-a2 (A)",
         lambda i, s, r: LoRAA2(definitions.BUDGETS),
         definitions.rank_selection,
         False,

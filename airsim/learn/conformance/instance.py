@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -42,17 +43,17 @@ class Instance:
         """Devices of the federation, absent ones included."""
         return len(self.ranks)
 
-    @property
+    @cached_property
     def participants(self) -> Participants:
         """Those of this round."""
         return participants_of(DATA_SIZES, self.ranks, PRESENT)
 
-    @property
+    @cached_property
     def base(self) -> dict[str, Float[Tensor, "O_ I_"]]:
         """Frozen weights."""
         return {name: self._draw("base", index, shape) for index, (name, shape) in enumerate(SHAPES.items())}
 
-    @property
+    @cached_property
     def state(self) -> AdapterState:
         """The last broadcast: neither factor is 0."""
         layers = {}
@@ -61,7 +62,7 @@ class Instance:
             layers[name] = LoRAFactors(a, self._draw("common-b", index, (outputs, RANK)))
         return AdapterState(layers, self.scaling)
 
-    @property
+    @cached_property
     def kept(self) -> AdapterStack:
         """What all devices have of their own before the round: different in every device."""
         return self._changed(stack_common(self.state.layers, torch.tensor(self.ranks)), "own", None)
@@ -83,6 +84,7 @@ class Instance:
         return AdapterStack(layers, stack.ranks).truncate(stack.ranks)
 
 
+@cache
 def instance(ranks: tuple[int, ...], seed: int = 0) -> Instance:
     """An instance from a seed."""
     return Instance(ranks, RandomStreams(seed))

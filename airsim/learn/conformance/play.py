@@ -1,6 +1,7 @@
 """One round of an operator on an instance, seen from both sides: by the operator, and by the oracle."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class Round:
 
     case: Case
     inst: Instance
+    route: Route
     operator: AnyOperator
     view: RoundView[Any]
     before: AdapterStack
@@ -35,15 +37,18 @@ class Round:
     kept: AdapterStack
     held: AdapterStack
 
-    def model(self, device: int) -> dict[str, np.ndarray]:
-        """The full weights with which a device computes after the round."""
-        own, base = self.held.of_device(device), self.inst.base
-        scale = ALPHA / int(self.held.ranks[device])
-        return {
-            name: (merge(base[name], self.update, name) + scale * factors.b @ factors.a).numpy()
-            for name, factors in own.items()
-        }
+    @cached_property
+    def models(self) -> tuple[dict[str, np.ndarray], ...]:
+        """The full weights with which each device computes after the round."""
+        base = {name: merge(weight, self.update, name) for name, weight in self.inst.base.items()}
+        models = []
+        for device in range(self.inst.num_devices):
+            scale = ALPHA / int(self.held.ranks[device])
+            own = self.held.of_device(device)
+            models.append({name: (base[name] + scale * f.b @ f.a).numpy() for name, f in own.items()})
+        return tuple(models)
 
+    @cached_property
     def facts(self) -> Facts:
         """The same round for the oracle."""
         live = next(iter(self.operator.live(self.view.state, self.view.index).values()))
@@ -89,4 +94,4 @@ def play(
     update = aggregate(operator, sent, view)
     kept = inst.kept.put(PRESENT, after)
     held = operator.broadcast(update.state, kept, range(inst.num_devices))
-    return Round(case, inst, operator, view, before, after, sent, update, kept, held)
+    return Round(case, inst, route, operator, view, before, after, sent, update, kept, held)

@@ -145,7 +145,8 @@ def _scaled(stack: AdapterStack, state: AdapterState, power: int) -> AdapterStac
 
 
 def _coverage(view: AdapterView, live: LiveLayers) -> Float[Tensor, "D"]:
-    return coverage(view.state.layers, live, view.participants.ranks, view.participants.weights)
+    share = coverage(view.state.layers, live, view.participants.ranks, view.participants.weights)
+    return share.to(next(iter(view.state.layers.values())).a.device)
 
 
 def _mean_entries(

@@ -43,7 +43,7 @@ ClusterView = RoundView[ClusterState]
 @final
 @dataclass(frozen=True)
 class FedInc(AbstractAggregationOperator[AdapterStack, ClusterState]):
-    """Cluster, then average: see the text above for what is our reading. Source: one sentence in [Wang]."""
+    """Cluster, then average; the text above says how it is read. Source: [FedInc] as told by [Chen25]."""
 
     num_clusters: int
     sends: Sends = "change"

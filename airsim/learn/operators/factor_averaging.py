@@ -58,7 +58,7 @@ class AbstractFactorAveraging(AbstractAggregationOperator[AdapterStack, AdapterS
 class FactorAveraging(AbstractFactorAveraging):
     r"""PS: :math:`P = \sum_k p_k B_k` and :math:`Q = \sum_k p_k A_k`; the update is :math:`PQ`.
 
-    Noise of the air enters as a product: ``(P + N_B)(Q + N_A)``. Source: [Wang], [FedIT] with weights by
+    Noise of the air enters as a product: ``(P + N_B)(Q + N_A)``. Source: [Chen25], [FedIT] with weights by
     data.
     """
 

@@ -11,9 +11,9 @@ from airsim.learn.operators.base import AbstractAggregationOperator, OnAir
 class Method:
     """A published aggregation method as it is implemented here.
 
-    Costs are real numbers per adapted matrix of d outputs and n inputs, per device and round, with c = d + n, ranks
-    r_k, m participants. `key` names the source in DESIGN.md. `reading` says what the source leaves open and how it is
-    read here.
+    Costs are real numbers per adapted matrix of d outputs and n inputs, per device and round, with c = d + n,
+    ranks r_k and m participants. `key` names the source in DESIGN.md. `reading` says what the source leaves
+    open and how it is read here.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Method:
 
     @property
     def over_the_air(self) -> str:
-        """What a scenario has to do for an uplink by over-the-air computation."""
+        """What over-the-air computation means for the method."""
         if self.on_air is OnAir.NONLINEAR:
-            return f"needs {self.on_air.value}: refused over the air unless a route is chosen, and charged for it"
-        return f"needs {self.on_air.value}: one superposed vector, whatever the number of devices"
+            return f"the server needs {self.on_air.value}: refused, unless a route is chosen and charged for"
+        return f"the server needs {self.on_air.value}: one superposed vector, whatever the number of devices"

@@ -75,7 +75,7 @@ class ProductAveraging(AbstractProductAveraging):
     .. math:: U S V^T = \sum_k p_k g_k B_k A_k,\qquad B = U_r S_r / g,\quad A = V_r^T
 
     `split` "even" puts the root of S on both sides: the same product, other training. Source: [FlexLoRA],
-    [Wang].
+    [Chen25].
     """
 
     split: Split = "left"
@@ -94,7 +94,7 @@ class BaseDroppingAveraging(AbstractProductAveraging):
     """SP with the base inside: the first round truncates ``W_0`` plus the mean product and sets ``W_0`` to 0.
 
     Later rounds truncate the mean product alone, so that everything beyond rank r is lost. This is no
-    published definition but the reading under which SP collapses at small rank as in Table 2 of [Wang].
+    published definition but the reading under which SP collapses at small rank as in Table 2 of [Chen25].
     """
 
     base: Mapping[str, Float[Tensor, "O_ I_"]]

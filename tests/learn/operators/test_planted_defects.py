@@ -29,7 +29,7 @@ from airsim.learn.operators.residual import FedExLoRA
 
 def broken_laws(method, build=None):
     """The laws that a method no longer keeps, with another operator in its place if one is given."""
-    cases = [case for case in CASES if case.method == method]
+    cases = [dataclasses.replace(case, rounds=case.rounds[:1]) for case in CASES if case.method == method]
     if build is not None:
         cases = [dataclasses.replace(case, build=build) for case in cases]
     return {result.law for case in cases for result in adapter_laws(case) if not result.holds}
