@@ -133,13 +133,16 @@ def test_single_precision_adapters_stay_in_single_precision(operator):
 def test_only_nonlinear_methods_see_more_than_one_vector(monkeypatch):
     for each in CASES:
         played = play(each, instance(EQUAL_RANKS), each.rounds[0])
-        seen = []
-        monkeypatch.setattr(
-            type(played.operator), "decode", lambda self, received, view, seen=seen: seen.append(received)
-        )
-        aggregate(played.operator, played.sent, played.view)
-        monkeypatch.undo()
-        assert [x.ndim for x in seen] == [2 if played.operator.on_air is OnAir.NONLINEAR else 1]
+        seen, own = [], type(played.operator)
+
+        def decode(self, received, view, seen=seen, true=own.decode):
+            seen.append(received.ndim)
+            return true(self, received, view)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(own, "decode", decode)
+            aggregate(played.operator, played.sent, played.view)
+        assert seen == [2 if played.operator.on_air is OnAir.NONLINEAR else 1]
 
 
 def test_a_dense_route_turns_a_method_linear_and_carries_the_dense_matrices():
