@@ -23,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated LoRA over the air: simulate rounds over fading channels, sweep them, plot them.",
 )
+verify = typer.Typer(no_args_is_help=True, help="Hold implementations against their definitions.")
+app.add_typer(verify, name="verify")
 
 File = Annotated[
     str, typer.Argument(help="A scenario file, or the name of a bundled one such as quickstart.")
@@ -102,6 +104,28 @@ def _check(file: File, overrides: Overrides = None) -> None:
         from airsim.report.check import show_check
 
         show_check(_load(file, overrides))
+
+
+@app.command("methods")
+def _methods(
+    name: Annotated[str | None, typer.Argument(help="One method, such as flexlora (default: all).")] = None,
+) -> None:
+    """Print the aggregation methods: definition, cost, what they need of the air, source."""
+    with _told_plainly():
+        from airsim.report.methods import show_methods
+
+        show_methods(name)
+
+
+@verify.command("aggregation")
+def _verify_aggregation() -> None:
+    """Run every aggregation method against a dense oracle in double precision."""
+    with _told_plainly():
+        from airsim.report.verification import show_aggregation
+
+        broken = show_aggregation()
+    if broken:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command("optim", context_settings={"ignore_unknown_options": True, "help_option_names": []})
