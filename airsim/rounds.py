@@ -19,7 +19,7 @@ from airsim.learn.adapters import DualAdapters, payload_size
 from airsim.learn.cohort import Cohort, GradientChunk
 from airsim.learn.data.tasks import Split
 from airsim.learn.evaluation import evaluate
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.base import AbstractBaseModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.radio import PayloadStatistics, uplink_s
 from airsim.randomness import RandomStreams
@@ -38,7 +38,7 @@ Metrics = dict[str, float | int | str | list[float]]
 class Learner:
     """The learning side: frozen base, the devices' data, the update rule and the test sets."""
 
-    model: FrozenMLP
+    model: AbstractBaseModel
     cohort: Cohort
     operator: AirPFedLoRA
     tests: tuple[Split, ...]

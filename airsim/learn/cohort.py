@@ -14,7 +14,7 @@ from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters, LoRAFactors, flatten
 from airsim.learn.data.tasks import FederatedData, Split
 from airsim.learn.gradients import DeviceGradients, device_gradients, pad
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.base import AbstractBaseModel
 from airsim.randomness import RandomStreams
 
 # Sums over chunks are added in this order, so another number gives other bits.
@@ -68,7 +68,7 @@ class Cohort:
 
     def gradient_chunks(
         self,
-        model: FrozenMLP,
+        model: AbstractBaseModel,
         adapters: DualAdapters,
         scale: float,
         round_index: int,
@@ -92,7 +92,12 @@ class Cohort:
             yield chunk
 
     def _chunk(
-        self, model: FrozenMLP, adapters: DualAdapters, scale: float, round_index: int, devices: list[int]
+        self,
+        model: AbstractBaseModel,
+        adapters: DualAdapters,
+        scale: float,
+        round_index: int,
+        devices: list[int],
     ) -> GradientChunk:
         groups = self._groups(devices)
         parts = []

@@ -10,7 +10,7 @@ from torch import Tensor
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters
 from airsim.learn.data.tasks import Split
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.base import AbstractBaseModel
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Evaluation:
         return sum(self.loss_per_task) / len(self.loss_per_task)
 
 
-def evaluate(model: FrozenMLP, adapters: DualAdapters, scale: float, tests: Sequence[Split]) -> Evaluation:
+def evaluate(
+    model: AbstractBaseModel, adapters: DualAdapters, scale: float, tests: Sequence[Split]
+) -> Evaluation:
     """Accuracy and loss of every task with its own personal adapter.
 
     Raises:

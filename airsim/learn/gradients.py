@@ -1,26 +1,16 @@
-"""Per-device gradients of devices that hold the same adapters, in one pass."""
+"""Per-device gradients of a cohort in one pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from airsim.learn.adapters import LoRAFactors
-from airsim.learn.data.tasks import Split
-from airsim.learn.lora import adapted_linear, input_gradient
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.batches import PaddedBatch, pad
+from airsim.learn.models.base import AbstractBaseModel, LayerTrace
 
-
-@dataclass(frozen=True)
-class PaddedBatch:
-    """One batch per device, filled up with rows that weigh nothing; true rows weigh one over their number."""
-
-    x: Float[Tensor, "K B F"]
-    y: Int[Tensor, "K B"]
-    weights: Float[Tensor, "K B"]
+__all__ = ["DeviceGradients", "PaddedBatch", "device_gradients", "factor_gradients", "pad"]
 
 
 @dataclass(frozen=True)
@@ -31,46 +21,25 @@ class DeviceGradients:
     layers: Mapping[str, LoRAFactors]
 
 
-def pad(batches: Sequence[Split]) -> PaddedBatch:
-    """Batches of different sizes side by side."""
-    weights = [batch.x.new_full((batch.size,), 1.0 / batch.size) for batch in batches]
-    columns = ([batch.x for batch in batches], [batch.y for batch in batches], weights)
-    return PaddedBatch(*(pad_sequence(column, batch_first=True) for column in columns))
-
-
 def device_gradients(
-    model: FrozenMLP, layers: Mapping[str, LoRAFactors], scale: float, batch: PaddedBatch
+    model: AbstractBaseModel, layers: Mapping[str, LoRAFactors], scale: float, batch: PaddedBatch
 ) -> DeviceGradients:
     r"""Gradient of each device's mean cross-entropy with respect to the fused adapters.
 
-    With :math:`d` the loss derivative at a layer's output, :math:`x` its input and :math:`h = c x A^T`,
+    The adapters are common to all devices, or stacked: one pair of factors per device, smaller ranks filled
+    up with zeros, whose gradients are zero as well. With :math:`d` the loss derivative at a layer's output,
+    :math:`x` its input and :math:`h = c x A^T`,
 
     .. math:: \nabla B_k = \sum_{i \in k} d_i h_i^T, \qquad \nabla A_k = c \sum_{i \in k} B^T d_i x_i^T.
 
     Frozen weights need no gradient, so these two small products are all that differs between devices.
     """
-    inputs, inners = [batch.x], []
-    for index, name in enumerate(model.layer_names):
-        y, inner = adapted_linear(inputs[-1], model.weights[index], model.biases[index], layers[name], scale)
-        inputs.append(torch.relu(y))
-        inners.append(inner)
-    losses, gradient = _cross_entropy(y, batch)
-    gradients = {}
-    for index, name in reversed(list(enumerate(model.layer_names))):
-        projected = (gradient @ layers[name].b) * scale
-        gradients[name] = LoRAFactors(projected.mT @ inputs[index], gradient.mT @ inners[index])
-        if index:
-            passed_on = input_gradient(gradient, projected, model.weights[index], layers[name])
-            gradient = passed_on * (inputs[index] > 0)
-    return DeviceGradients(losses, {name: gradients[name] for name in model.layer_names})
+    passed = model.backpropagate(batch, model.linears(layers, scale))
+    return DeviceGradients(
+        passed.losses, {name: factor_gradients(trace) for name, trace in passed.traces.items()}
+    )
 
 
-def _cross_entropy(
-    logits: Float[Tensor, "K B C"], batch: PaddedBatch
-) -> tuple[Float[Tensor, "K"], Float[Tensor, "K B C"]]:
-    """Mean loss of each device, and the derivative at the logits: ``(softmax - one hot) / B_k``."""
-    log_probabilities = torch.log_softmax(logits, dim=-1)
-    labels, weights = batch.y.unsqueeze(-1), batch.weights.unsqueeze(-1)
-    losses = -(log_probabilities.gather(-1, labels) * weights).sum(dim=(1, 2))
-    errors = log_probabilities.exp().scatter_add_(-1, labels, -torch.ones_like(weights))
-    return losses, errors * weights
+def factor_gradients(trace: LayerTrace) -> LoRAFactors:
+    """Gradients ``p^T x`` and ``d^T h`` of every device's factors."""
+    return LoRAFactors(trace.projected.mT @ trace.x, trace.d.mT @ trace.inner)

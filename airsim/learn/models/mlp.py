@@ -1,18 +1,18 @@
 """A multilayer perceptron that is never trained again."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from airsim.learn.adapters import LayerShape, LoRAFactors
-from airsim.learn.lora import adapted_linear
+from airsim.learn.models.staged import AbstractStagedModel, Dense, Stage
 
 
+@final
 @dataclass(frozen=True)
-class FrozenMLP:
+class FrozenMLP(AbstractStagedModel):
     """Linear layers with rectifiers between them; every layer, the head too, can carry an adapter."""
 
     weights: tuple[Float[Tensor, "_ _"], ...]
@@ -32,30 +32,19 @@ class FrozenMLP:
                 )
 
     @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers from input to output."""
-        return tuple(f"layer{index}" for index in range(len(self.weights)))
-
-    @property
-    def layer_shapes(self) -> dict[str, LayerShape]:
-        """Widths of each layer, by name."""
-        shapes = (LayerShape(weight.shape[1], weight.shape[0]) for weight in self.weights)
-        return dict(zip(self.layer_names, shapes, strict=True))
+    def stages(self) -> dict[str, Stage]:
+        """The layers by name, from input to output."""
+        parts = enumerate(zip(self.weights, self.biases, strict=True))
+        return {f"layer{index}": Stage(weight, bias, Dense()) for index, (weight, bias) in parts}
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Widths from the input to the number of classes."""
         return (self.weights[0].shape[1], *(weight.shape[0] for weight in self.weights))
 
-    def forward(
-        self, x: Float[Tensor, "*stack B F"], layers: Mapping[str, LoRAFactors], scale: float
-    ) -> Float[Tensor, "*stack B C"]:
-        """Logits of the base with the adapters' updates added; factors may be stacked like ``x``."""
-        for index, name in enumerate(self.layer_names):
-            x, _ = adapted_linear(
-                torch.relu(x) if index else x, self.weights[index], self.biases[index], layers[name], scale
-            )
-        return x
+    def with_base_dtype(self, dtype: torch.dtype) -> "FrozenMLP":
+        """The same model with its weights stored, and its base products computed, in another type."""
+        return replace(self, weights=tuple(weight.to(dtype) for weight in self.weights))
 
     def flops_per_sample(self, rank: int) -> int:
         """Floating point operations of one sample's forward and backward pass with adapters of this rank.

@@ -1,0 +1,163 @@
+"""Models that are linear layers one after another, with rectifiers between them."""
+
+import abc
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from airsim.learn.adapters import LayerShape, LoRAFactors
+from airsim.learn.batches import PaddedBatch
+from airsim.learn.frozen import base_product
+from airsim.learn.lora import AbstractLinear, AdaptedLinear, FrozenLinear, merge
+from airsim.learn.losses import cross_entropy
+from airsim.learn.models.base import AbstractBaseModel, Backpropagation, LayerTrace
+
+
+class AbstractArrangement(abc.ABC):
+    """Between the features of a sample and the rows that a layer reads: linear maps and their transposes."""
+
+    @abc.abstractmethod
+    def to_rows(self, features: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack P I"]:
+        """What the layer reads."""
+
+    @abc.abstractmethod
+    def to_rows_gradient(self, d: Float[Tensor, "*stack P I"]) -> Float[Tensor, "*stack B F"]:
+        """The derivative at the features, given the one at the rows."""
+
+    @abc.abstractmethod
+    def to_features(self, y: Float[Tensor, "*stack P O"]) -> Float[Tensor, "*stack B F"]:
+        """What the layer's output is to the next layer."""
+
+    @abc.abstractmethod
+    def to_features_gradient(self, d: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack P O"]:
+        """The derivative at the layer's output, given the one at its features."""
+
+
+@final
+class Dense(AbstractArrangement):
+    """One row per sample: its features."""
+
+    def to_rows(self, features: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack B F"]:
+        return features
+
+    def to_rows_gradient(self, d: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack B F"]:
+        return d
+
+    def to_features(self, y: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack B F"]:
+        return y
+
+    def to_features_gradient(self, d: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack B F"]:
+        return d
+
+
+class Stage(NamedTuple):
+    """One frozen layer: its weights, and how rows and features are arranged around it."""
+
+    weight: Float[Tensor, "O I"]
+    bias: Float[Tensor, "O"]
+    arrangement: AbstractArrangement
+
+
+@dataclass(frozen=True)
+class _Tape:
+    """What the forward pass leaves for the backward pass, stage by stage."""
+
+    features: list[Tensor]
+    rows: list[Tensor]
+    inners: list[Tensor]
+
+
+class AbstractStagedModel(AbstractBaseModel):
+    """Forward and backward pass of a chain of stages."""
+
+    @property
+    @abc.abstractmethod
+    def stages(self) -> dict[str, Stage]:
+        """The layers by name, from input to output."""
+
+    @property
+    def layer_shapes(self) -> dict[str, LayerShape]:
+        """Widths of each layer, by name."""
+        return {
+            name: LayerShape(stage.weight.shape[1], stage.weight.shape[0])
+            for name, stage in self.stages.items()
+        }
+
+    def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
+        """Every layer with its adapter beside it."""
+        return {
+            name: AdaptedLinear(stage.weight, stage.bias, layers[name], scale)
+            if name in layers
+            else FrozenLinear(stage.weight, stage.bias)
+            for name, stage in self.stages.items()
+        }
+
+    def merged_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
+        """Every layer with the adapter that all devices share merged into it."""
+        return {
+            name: merge(stage.weight, stage.bias, layers[name], scale)
+            if name in layers
+            else FrozenLinear(stage.weight, stage.bias)
+            for name, stage in self.stages.items()
+        }
+
+    def forward(
+        self, x: Float[Tensor, "*stack B F"], layers: Mapping[str, LoRAFactors], scale: float
+    ) -> Float[Tensor, "*stack B C"]:
+        """Logits of the base with the adapters' updates added; factors may be stacked like ``x``."""
+        linears, stages = self.linears(layers, scale), self.stages
+        for index, (name, stage) in enumerate(stages.items()):
+            rows = stage.arrangement.to_rows(torch.relu(x) if index else x)
+            x = stage.arrangement.to_features(linears[name].forward(rows)[0])
+        return x
+
+    def backpropagate(self, batch: PaddedBatch, linears: Mapping[str, AbstractLinear]) -> Backpropagation:
+        """One forward and backward pass of the devices' mean losses, down to the lowest adapter."""
+        stages = self.stages
+        lowest = self._lowest([name for name in stages if not isinstance(linears[name], FrozenLinear)])
+        names = list(stages) if batch.product is None else list(stages)[lowest:]
+        tape = self._run(batch, [(stages[name], linears[name]) for name in names])
+        losses, d = cross_entropy(tape.features.pop(), batch)
+        traces = {}
+        for index in range(len(names) - 1, -1, -1):
+            arrangement, layer = stages[names[index]].arrangement, linears[names[index]]
+            d = arrangement.to_features_gradient(d)
+            projected = layer.project(d)
+            if not isinstance(layer, FrozenLinear):
+                traces[names[index]] = LayerTrace(tape.rows[index], tape.inners[index], d, projected)
+            if len(stages) - len(names) + index == lowest:
+                break
+            passed_on = arrangement.to_rows_gradient(layer.input_gradient(d, projected))
+            d = torch.ops.aten.threshold_backward(passed_on, tape.features[index], 0)
+        return Backpropagation(losses, dict(reversed(traces.items())))
+
+    def _run(self, batch: PaddedBatch, layers: Sequence[tuple[Stage, AbstractLinear]]) -> _Tape:
+        tape, product = _Tape([batch.x], [], []), batch.product
+        for index, (stage, layer) in enumerate(layers):
+            tape.rows.append(stage.arrangement.to_rows(tape.features[-1]))
+            y, inner = layer.forward(tape.rows[-1], product)
+            features, product = stage.arrangement.to_features(y), None
+            tape.features.append(features.relu_() if index < len(layers) - 1 else features)
+            tape.inners.append(inner)
+        return tape
+
+    def below(self, x: Float[Tensor, "B F"], adapted: Collection[str]) -> tuple[Tensor, Tensor]:
+        """The input of the lowest adapted layer, and what its frozen part makes of it (bias included)."""
+        stages = list(self.stages.values())
+        lowest = self._lowest(adapted)
+        for stage in stages[:lowest]:
+            y = base_product(stage.arrangement.to_rows(x), stage.weight, stage.bias)
+            x = torch.relu(stage.arrangement.to_features(y))
+        own = stages[lowest]
+        product = base_product(own.arrangement.to_rows(x), own.weight, own.bias)
+        return x, product.unflatten(0, (x.shape[0], -1))
+
+    def _lowest(self, adapted: Collection[str]) -> int:
+        places = [index for index, name in enumerate(self.stages) if name in adapted]
+        if not places:
+            raise ValueError(f"adapters on {sorted(adapted)}: none of the model's layers {self.layer_names}")
+        return places[0]
