@@ -77,9 +77,15 @@ class Channel(Section):
 
 
 class Uplink(Section):
-    """How payloads reach the receivers: superposed over the air, or as an ideal sum."""
+    """How payloads reach the receivers: superposed over the air, or as an ideal sum.
+
+    `nonlinear` is how the payloads of a method travel that needs every single one: one device after the other
+    (`orthogonal`), or as one sum of full matrices (`dense`); both are charged for, and neither is chosen
+    unless it is written.
+    """
 
     mode: Literal["aircomp", "error-free"] = "aircomp"
+    nonlinear: Literal["refused", "orthogonal", "dense"] = "refused"
     air: Literal["effective", "antenna"] = "effective"
     normalisation: Literal["per-device", "common", "rms"] = "per-device"
     csi: Literal["perfect"] = "perfect"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from airsim.scenario.aggregation import Training
 from airsim.scenario.fields import (
     NOT_EMPTY,
     AllOrCount,
@@ -157,12 +158,18 @@ class Data(Section):
 
 
 class Adapters(Section):
-    """The two low-rank adapters of each layer: one shared by all tasks, one per task."""
+    """The low-rank adapters of each layer: one shared by all tasks, and with `airpfed-lora` one per task.
+
+    `alpha` makes the scale `alpha / rank`, device by device. `device_ranks` gives devices ranks of their own
+    in turn: the first device the first, and from the start again after the last.
+    """
 
     shared_rank: Natural = 6
     personal_rank: Natural = 2
     scale: Positive = 1.0
+    alpha: Positive | None = None
     init_scale: Positive = 1.0
+    device_ranks: tuple[Count, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "Adapters":
@@ -170,14 +177,20 @@ class Adapters(Section):
             message = "shared_rank and personal_rank are both 0: nothing would be learned"
             hint = "give at least one of them a rank"
             raise ProblemsError(Problem(message, hint, ("shared_rank",), (("personal_rank",),)))
+        for index, rank in enumerate(self.device_ranks):
+            if rank > self.shared_rank:
+                message = f"{rank} is above shared_rank {self.shared_rank}, to which all adapters are padded"
+                hint = "lower it, or raise shared_rank"
+                raise ProblemsError(Problem(message, hint, ("device_ranks", index), (("shared_rank",),)))
         return self
 
 
 class Learning(Section):
-    """One gradient step per round on both adapters; the base never changes."""
+    """What is learned, and how devices train between two uploads."""
 
     model: Model = Field(default_factory=Model)
     data: Data = Field(default_factory=Data)
     adapters: Adapters = Field(default_factory=Adapters)
     learning_rate: Positive = 0.15
     batch: Batch = "full"
+    training: Training = Field(default_factory=Training)

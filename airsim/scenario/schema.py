@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from airsim.errors import ScenarioError
-from airsim.scenario import checks, grid, messages, names, tree
+from airsim.scenario import checks, grid, messages, method_checks, names, tree
+from airsim.scenario.aggregation import Aggregation
 from airsim.scenario.channel import Allocation, Channel, Uplink
 from airsim.scenario.fields import Count, Natural, Section, Slug
 from airsim.scenario.learning import BaseFile, Learning
@@ -18,12 +19,6 @@ from airsim.scenario.network import Links, Network
 from airsim.scenario.problems import raise_any
 from airsim.scenario.sweep import Figure, Sweep
 from optim import quantity, strict_yaml
-
-
-class Aggregation(Section):
-    """The rule by which the server merges what it hears."""
-
-    method: Literal["airpfed-lora"] = "airpfed-lora"
 
 
 class Stop(Section):
@@ -140,6 +135,7 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _check(self) -> "Scenario":
         problems = checks.task_problems(self.learning.data, self.network.devices)
+        problems += method_checks.problems(self.aggregation, self.learning, self.uplink)
         problems += checks.figure_problems(self.figures, self.sweep)
         if self.sweep is not None and not problems:
             problems = checks.key_problems(Scenario, self.sweep)

@@ -1,0 +1,85 @@
+"""How devices train, what they send, and how the server merges what it hears."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from airsim.scenario.fields import Count, Flag, Fraction, NotNegative, Positive, Section
+from airsim.scenario.problems import Problem, ProblemsError
+
+GRADIENT_METHOD = "airpfed-lora"
+# Methods that need every single upload, and those of them that could as well use one sum of dense products.
+NONLINEAR_METHODS = ("sp", "sp-base-dropping", "flexlora", "flora", "fedex-lora", "lora-fair", "fedinc")
+DENSE_METHODS = tuple(method for method in NONLINEAR_METHODS if method != "fedinc")
+FULL_MODEL_METHODS = ("fedavg", "fedprox", "scaffold", "moon")
+MIXED_RANK_METHODS = ("zero-padding", "hetlora", "rbla", "flexlora", "sp", "flora", "fedsa-lora", "colr")
+
+MethodName = Literal[
+    "airpfed-lora",
+    "ps",
+    "fedit",
+    "ffa-lora",
+    "rolora",
+    "fedsa-lora",
+    "colr",
+    "zero-padding",
+    "hetlora",
+    "rbla",
+    "lora-a2",
+    "sp",
+    "sp-base-dropping",
+    "flexlora",
+    "flora",
+    "fedex-lora",
+    "lora-fair",
+    "fedinc",
+    "fedavg",
+    "fedprox",
+    "scaffold",
+    "moon",
+]
+
+
+class Aggregation(Section):
+    """The rule by which the server merges what it hears; `airsim methods` describes each.
+
+    What travels is the change since the last broadcast, or by `sends: factors` what devices hold. The other
+    fields belong to single methods and are left alone by the rest.
+    """
+
+    method: MethodName = GRADIENT_METHOD
+    sends: Literal["change", "factors"] = "change"
+    split: Literal["left", "even"] = "left"
+    b_rounds: Literal["even", "odd"] = "even"
+    kept_share: Annotated[Fraction, Field(gt=0)] = 0.99
+    budget: Count = 2
+    clusters: Count = 2
+    proximal_weight: NotNegative = 0.01
+    contrastive_weight: NotNegative = 1.0
+    temperature: Positive = 0.5
+
+
+class Training(Section):
+    """What devices do between two uploads, with `learning.learning_rate` and `learning.batch`.
+
+    Give `epochs` over the device's data, or `steps`. `keep_state` carries momenta over to the next round.
+    """
+
+    optimiser: Literal["sgd", "momentum", "adamw"] = "sgd"
+    momentum: Fraction = 0.9
+    weight_decay: NotNegative = 0.0
+    steps: Count | None = None
+    epochs: Count | None = None
+    keep_state: Flag = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "Training":
+        if self.steps is not None and self.epochs is not None:
+            message = f"steps {self.steps} and epochs {self.epochs} are both given"
+            raise ProblemsError(Problem(message, "give one of them", ("steps",), (("epochs",),)))
+        return self
+
+    @property
+    def local_steps(self) -> int | None:
+        """Steps per round where they are counted: one unless epochs are given."""
+        return 1 if self.steps is None and self.epochs is None else self.steps

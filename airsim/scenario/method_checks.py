@@ -1,0 +1,84 @@
+"""What an aggregation method cannot work with, before anything is built."""
+
+from airsim.scenario.aggregation import (
+    DENSE_METHODS,
+    FULL_MODEL_METHODS,
+    GRADIENT_METHOD,
+    MIXED_RANK_METHODS,
+    NONLINEAR_METHODS,
+    Aggregation,
+    Training,
+)
+from airsim.scenario.channel import Uplink
+from airsim.scenario.learning import Adapters, Learning
+from airsim.scenario.problems import Path, Problem
+
+METHOD: Path = ("aggregation", "method")
+ADAPTERS: Path = ("learning", "adapters")
+
+
+def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> list[Problem]:
+    """Everything about the method that contradicts the rest of the scenario."""
+    method = aggregation.method
+    found = _air_problems(method, uplink)
+    if method == GRADIENT_METHOD:
+        return found + _gradient_problems(learning)
+    if method in FULL_MODEL_METHODS:
+        return found + _full_model_problems(method, learning)
+    return found + _adapter_problems(method, learning.adapters)
+
+
+def _air_problems(method: str, uplink: Uplink) -> list[Problem]:
+    """On-air classes: what a superposition cannot bring must be chosen, and is charged for."""
+    place, others = ("uplink", "nonlinear"), (METHOD, ("uplink", "mode"))
+    if method not in NONLINEAR_METHODS:
+        return []
+    if uplink.nonlinear == "dense" and method not in DENSE_METHODS:
+        message = f"{method} needs every single upload: no sum of full matrices replaces them"
+        return [Problem(message, "choose uplink.nonlinear: orthogonal", place, others)]
+    if uplink.nonlinear == "refused" and uplink.mode == "aircomp":
+        ways = "orthogonal or dense" if method in DENSE_METHODS else "orthogonal"
+        message = f"{method} needs every single upload, which one superposition over the air cannot bring"
+        hint = f"choose uplink.nonlinear: {ways} (charged for), uplink.mode: error-free, or a linear method"
+        return [Problem(message, hint, METHOD, (place, ("uplink", "mode")))]
+    return []
+
+
+def _gradient_problems(learning: Learning) -> list[Problem]:
+    """One gradient per round is sent: there is nothing to train locally."""
+    found = []
+    if learning.training not in (Training(), Training(steps=1)):
+        message = f"{GRADIENT_METHOD} sends one gradient per round: devices do not train between uploads"
+        hint = "leave learning.training out, or choose another aggregation.method"
+        found.append(Problem(message, hint, ("learning", "training"), (METHOD,)))
+    for field in ("alpha", "device_ranks"):
+        if getattr(learning.adapters, field):
+            message = f"{GRADIENT_METHOD} has one rank and one scale for all devices"
+            found.append(Problem(message, f"leave {field} out", (*ADAPTERS, field), (METHOD,)))
+    return found
+
+
+def _full_model_problems(method: str, learning: Learning) -> list[Problem]:
+    training = learning.training
+    if method == "scaffold" and (training.optimiser != "sgd" or training.weight_decay):
+        message = "the control variates of scaffold are means of gradients only under plain steps"
+        path = ("learning", "training", "optimiser")
+        return [Problem(message, "choose optimiser: sgd without weight decay", path, (METHOD,))]
+    return []
+
+
+def _adapter_problems(method: str, adapters: Adapters) -> list[Problem]:
+    """One adapter for all tasks, of one rank unless the method is defined for several."""
+    found = []
+    if adapters.personal_rank:
+        message = (
+            f"{method} has one adapter and no personal one, but personal_rank is {adapters.personal_rank}"
+        )
+        hint = "set personal_rank: 0; shared_rank is the adapter's rank"
+        found.append(Problem(message, hint, (*ADAPTERS, "personal_rank"), (METHOD,)))
+    ranks = set(adapters.device_ranks) | ({adapters.shared_rank} if adapters.device_ranks else set())
+    if len(ranks) > 1 and method not in MIXED_RANK_METHODS:
+        message = f"{method} is not defined for devices of different ranks"
+        hint = f"leave device_ranks out, or choose {', '.join(MIXED_RANK_METHODS)}"
+        found.append(Problem(message, hint, (*ADAPTERS, "device_ranks"), (METHOD,)))
+    return found
