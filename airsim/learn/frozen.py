@@ -19,6 +19,8 @@ def base_gradient(
     d: Float[Tensor, "*stack P O"], weight: Float[Tensor, "O I"]
 ) -> Float[Tensor, "*stack P I"]:
     """``d W_0`` in the type of ``d``; the product itself in the type of the weight."""
+    if weight.dtype == d.dtype:
+        return d @ weight
     return (d.to(weight.dtype) @ weight).to(d.dtype)
 
 

@@ -25,6 +25,8 @@ COMPONENT_TILE = 16
 class AbstractLinear(abc.ABC):
     """A layer as forward and backward pass see it; the rows ``P`` are samples, or samples times positions."""
 
+    adapted = True
+
     @abc.abstractmethod
     def forward(
         self, x: Float[Tensor, "*stack P I"], product: Float[Tensor, "*stack P O"] | None = None
@@ -46,6 +48,8 @@ class AbstractLinear(abc.ABC):
 @dataclass(frozen=True)
 class FrozenLinear(AbstractLinear):
     """A layer without an adapter."""
+
+    adapted = False
 
     weight: Float[Tensor, "O I"]
     bias: Float[Tensor, "O"]
@@ -89,6 +93,50 @@ class AdaptedLinear(AbstractLinear):
         self, d: Float[Tensor, "*stack P O"], projected: Float[Tensor, "*stack P R"]
     ) -> Float[Tensor, "*stack P I"]:
         return base_gradient(d, self.weight) + projected @ self.factors.a
+
+
+@final
+@dataclass(frozen=True)
+class DeviceLinear(AbstractLinear):
+    """The layer of one device that trains alone: adapter products are added onto those of the base in place.
+
+    All transposes are views, made once, that follow the factors as they change. Rounding differs from
+    `AdaptedLinear` in the order of one sum.
+    """
+
+    weight: Float[Tensor, "O I"]
+    bias: Float[Tensor, "O"]
+    inwards: Float[Tensor, "I R"]
+    outwards: Float[Tensor, "R O"]
+    scale: float
+    blank: Float[Tensor, "1"]
+
+    def forward(
+        self, x: Float[Tensor, "P I"], product: Float[Tensor, "P O"] | None = None
+    ) -> tuple[Float[Tensor, "P O"], Float[Tensor, "P R"]]:
+        inner = self._scaled(x, self.inwards)
+        if product is None:
+            return base_product(x, self.weight, self.bias).addmm_(inner, self.outwards), inner
+        return torch.addmm(product, inner, self.outwards), inner
+
+    def project(self, d: Float[Tensor, "P O"]) -> Float[Tensor, "P R"]:
+        return self._scaled(d, self.outwards.mT)
+
+    def input_gradient(
+        self, d: Float[Tensor, "P O"], projected: Float[Tensor, "P R"]
+    ) -> Float[Tensor, "P I"]:
+        return base_gradient(d, self.weight).addmm_(projected, self.inwards.mT)
+
+    def _scaled(self, left: Float[Tensor, "P I"], right: Float[Tensor, "I R"]) -> Float[Tensor, "P R"]:
+        # With beta zero nothing is read of the first argument, and the scale costs no pass of its own.
+        return torch.addmm(self.blank, left, right, beta=0, alpha=self.scale)
+
+
+def for_device(
+    weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"], factors: LoRAFactors, scale: float
+) -> DeviceLinear:
+    """The layer of one device, looking at factors that may change in place."""
+    return DeviceLinear(weight, bias, factors.a.mT, factors.b.mT, scale, factors.a.new_empty(1))
 
 
 @final

@@ -8,11 +8,11 @@ from airsim.learn.batches import PaddedBatch
 
 
 def cross_entropy(
-    logits: Float[Tensor, "K B C"], batch: PaddedBatch
-) -> tuple[Float[Tensor, "K"], Float[Tensor, "K B C"]]:
+    logits: Float[Tensor, "*K B C"], batch: PaddedBatch
+) -> tuple[Float[Tensor, "*K"], Float[Tensor, "*K B C"]]:
     """Mean loss of each device, and the derivative at the logits: ``(softmax - one hot) / B_k``."""
     log_probabilities = torch.log_softmax(logits, dim=-1)
     labels, weights = batch.y.unsqueeze(-1), batch.weights.unsqueeze(-1)
-    losses = -(log_probabilities.gather(-1, labels) * weights).sum(dim=(1, 2))
-    errors = log_probabilities.exp().scatter_add_(-1, labels, -torch.ones_like(weights))
-    return losses, errors * weights
+    losses = -(log_probabilities.gather(-1, labels) * weights).sum(dim=(-2, -1))
+    errors = log_probabilities.exp_().scatter_add_(-1, labels, torch.full_like(weights, -1.0))
+    return losses, errors.mul_(weights)

@@ -20,17 +20,17 @@ class LayerTrace:
     per sample (or per sample and position): the gradients are ``p^T x`` for A and ``d^T h`` for B.
     """
 
-    x: Float[Tensor, "K P I"]
-    inner: Float[Tensor, "K P R"]
-    d: Float[Tensor, "K P O"]
-    projected: Float[Tensor, "K P R"]
+    x: Float[Tensor, "*K P I"]
+    inner: Float[Tensor, "*K P R"]
+    d: Float[Tensor, "*K P O"]
+    projected: Float[Tensor, "*K P R"]
 
 
 @dataclass(frozen=True)
 class Backpropagation:
     """Mean loss of every device, and a trace of every adapted layer, from input to output."""
 
-    losses: Float[Tensor, "K"]
+    losses: Float[Tensor, "*K"]
     traces: Mapping[str, LayerTrace]
 
 
@@ -65,6 +65,10 @@ class AbstractBaseModel(abc.ABC):
     @abc.abstractmethod
     def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with its adapter beside it."""
+
+    def device_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
+        """Every layer with the adapter of one device that trains alone, where that saves work."""
+        return self.linears(layers, scale)
 
     def merged_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with the adapter that all devices share merged into it, where that saves work."""

@@ -1,6 +1,7 @@
 """A small convolutional network that is never trained again."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import torch
@@ -46,7 +47,7 @@ class FrozenCNN(AbstractStagedModel):
             maps.append(window.output_shape(maps[-1], channels=weight.shape[0]))
         return tuple(maps)
 
-    @property
+    @cached_property
     def stages(self) -> dict[str, Stage]:
         """Convolutions on patches, then linear layers."""
         arrangements = [

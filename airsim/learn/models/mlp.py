@@ -1,6 +1,7 @@
 """A multilayer perceptron that is never trained again."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import torch
@@ -31,7 +32,7 @@ class FrozenMLP(AbstractStagedModel):
                     f"a layer of width {expected}: give (outputs, inputs) and (outputs,)"
                 )
 
-    @property
+    @cached_property
     def stages(self) -> dict[str, Stage]:
         """The layers by name, from input to output."""
         parts = enumerate(zip(self.weights, self.biases, strict=True))

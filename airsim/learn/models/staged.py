@@ -1,7 +1,7 @@
 """Models that are linear layers one after another, with rectifiers between them."""
 
 import abc
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from airsim.learn.adapters import LayerShape, LoRAFactors
 from airsim.learn.batches import PaddedBatch
 from airsim.learn.frozen import base_product
-from airsim.learn.lora import AbstractLinear, AdaptedLinear, FrozenLinear, merge
+from airsim.learn.lora import AbstractLinear, AdaptedLinear, FrozenLinear, for_device, merge
 from airsim.learn.losses import cross_entropy
 from airsim.learn.models.base import AbstractBaseModel, Backpropagation, LayerTrace
 
@@ -89,17 +89,21 @@ class AbstractStagedModel(AbstractBaseModel):
 
     def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with its adapter beside it."""
-        return {
-            name: AdaptedLinear(stage.weight, stage.bias, layers[name], scale)
-            if name in layers
-            else FrozenLinear(stage.weight, stage.bias)
-            for name, stage in self.stages.items()
-        }
+        return self._with_adapters(AdaptedLinear, layers, scale)
+
+    def device_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
+        """Every layer with the adapter of one device that trains alone."""
+        return self._with_adapters(for_device, layers, scale)
 
     def merged_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with the adapter that all devices share merged into it."""
+        return self._with_adapters(merge, layers, scale)
+
+    def _with_adapters(
+        self, adapt: Callable[..., AbstractLinear], layers: Mapping[str, LoRAFactors], scale: float
+    ) -> dict[str, AbstractLinear]:
         return {
-            name: merge(stage.weight, stage.bias, layers[name], scale)
+            name: adapt(stage.weight, stage.bias, layers[name], scale)
             if name in layers
             else FrozenLinear(stage.weight, stage.bias)
             for name, stage in self.stages.items()
@@ -118,7 +122,7 @@ class AbstractStagedModel(AbstractBaseModel):
     def backpropagate(self, batch: PaddedBatch, linears: Mapping[str, AbstractLinear]) -> Backpropagation:
         """One forward and backward pass of the devices' mean losses, down to the lowest adapter."""
         stages = self.stages
-        lowest = self._lowest([name for name in stages if not isinstance(linears[name], FrozenLinear)])
+        lowest = self._lowest([name for name in stages if linears[name].adapted])
         names = list(stages) if batch.product is None else list(stages)[lowest:]
         tape = self._run(batch, [(stages[name], linears[name]) for name in names])
         losses, d = cross_entropy(tape.features.pop(), batch)
@@ -127,7 +131,7 @@ class AbstractStagedModel(AbstractBaseModel):
             arrangement, layer = stages[names[index]].arrangement, linears[names[index]]
             d = arrangement.to_features_gradient(d)
             projected = layer.project(d)
-            if not isinstance(layer, FrozenLinear):
+            if layer.adapted:
                 traces[names[index]] = LayerTrace(tape.rows[index], tape.inners[index], d, projected)
             if len(stages) - len(names) + index == lowest:
                 break
