@@ -45,14 +45,19 @@ def evaluate(
         DivergenceError: a loss is not finite; the class of largest "logit" would still look like an accuracy.
     """
     results = [
-        _evaluate_task(model.forward(split.x, adapters.for_task(task), scale), split, task)
+        score(model.forward(split.x, adapters.for_task(task), scale), split, task)
         for task, split in enumerate(tests)
     ]
     accuracies, losses = zip(*results, strict=True)
     return Evaluation(accuracies, losses)
 
 
-def _evaluate_task(logits: Tensor, split: Split, task: int) -> tuple[float, float]:
+def score(logits: Tensor, split: Split, task: int) -> tuple[float, float]:
+    """Share of right answers and mean cross-entropy on one test set.
+
+    Raises:
+        DivergenceError: the loss is not finite.
+    """
     loss = torch.nn.functional.cross_entropy(logits, split.y).item()
     if not math.isfinite(loss):
         raise DivergenceError(

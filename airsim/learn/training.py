@@ -14,6 +14,7 @@ from airsim.learn.corrections import AbstractCorrection
 from airsim.learn.local_data import LocalData
 from airsim.learn.local_state import OptimiserState, fresh_state, stacked, working_copy
 from airsim.learn.models.base import AbstractBaseModel, LayerTrace
+from airsim.learn.operators.payload import Live, LiveLayers
 from airsim.learn.optimisers import AbstractOptimiser, FactorGradient
 from airsim.learn.parallel import in_order
 from airsim.learn.schedules import LocalSchedule
@@ -42,6 +43,7 @@ class LocalTraining:
     schedule: LocalSchedule
     optimiser: AbstractOptimiser
     correction: AbstractCorrection | None = None
+    live: LiveLayers | None = None  # the factors that are trained; all of them unless given
 
     def run(
         self,
@@ -117,14 +119,17 @@ class _Chunk:
 
     def _update(self, name: str, trace: LayerTrace) -> None:
         factors, slots = self._factors[name], self._slots[name]
+        live = Live.BOTH if self._training.live is None else self._training.live[name]
         correction = self._correction(name)
         # One step counter per device, shaped to go along with its factors.
         count = self._counts.view(-1, *[1] * (factors.a.ndim - 1))
         optimiser = self._training.optimiser
-        a = FactorGradient(trace.projected.mT, trace.x, None if correction is None else correction.a)
-        optimiser.step(factors.a, a, tuple(slot.a for slot in slots), count)
-        b = FactorGradient(trace.inner.mT, trace.d, None if correction is None else correction.b.mT)
-        optimiser.step(factors.b.mT, b, tuple(slot.b.mT for slot in slots), count)
+        if Live.A in live:
+            a = FactorGradient(trace.projected.mT, trace.x, None if correction is None else correction.a)
+            optimiser.step(factors.a, a, tuple(slot.a for slot in slots), count)
+        if Live.B in live:
+            b = FactorGradient(trace.inner.mT, trace.d, None if correction is None else correction.b.mT)
+            optimiser.step(factors.b.mT, b, tuple(slot.b.mT for slot in slots), count)
 
     def _correction(self, name: str) -> LoRAFactors | None:
         rule = self._training.correction

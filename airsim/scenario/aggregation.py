@@ -1,13 +1,13 @@
 """How devices train, what they send, and how the server merges what it hears."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from airsim.scenario.fields import Count, Flag, Fraction, NotNegative, Positive, Section
 from airsim.scenario.problems import Problem, ProblemsError
 
-GRADIENT_METHOD = "airpfed-lora"
+GRADIENT_METHOD: Final = "airpfed-lora"
 # Methods that need every single upload, and those of them that could as well use one sum of dense products.
 NONLINEAR_METHODS = ("sp", "sp-base-dropping", "flexlora", "flora", "fedex-lora", "lora-fair", "fedinc")
 DENSE_METHODS = tuple(method for method in NONLINEAR_METHODS if method != "fedinc")

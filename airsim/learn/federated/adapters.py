@@ -1,0 +1,146 @@
+"""Methods on low-rank adapters: every device trains an adapter of its own rank between two uploads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from airsim.learn.adapter_stack import AdapterStack
+from airsim.learn.data.tasks import FederatedData
+from airsim.learn.evaluation import Evaluation, score
+from airsim.learn.federated.base import (
+    AbstractLearner,
+    LocalRound,
+    mean_over_tasks,
+    require_finite,
+    weighted_view,
+)
+from airsim.learn.local_data import LocalData
+from airsim.learn.local_state import OptimiserState, fresh_state
+from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.operators.adapter_operator import AdapterState
+from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, merge, participants_of
+from airsim.learn.operators.clustered import ClusterState
+from airsim.learn.operators.payload import LiveLayers
+from airsim.learn.training import LocalTraining
+from airsim.randomness import RandomStreams
+
+
+@dataclass(frozen=True)
+class AdapterFederation:
+    """Base, server state, and what each device holds and its optimiser remembers."""
+
+    model: FrozenMLP
+    server: AdapterState | ClusterState
+    held: AdapterStack
+    memory: OptimiserState | None = None
+
+
+@final
+@dataclass(frozen=True)
+class AdapterLearner(AbstractLearner[AdapterFederation]):
+    """All devices take part in every round, from `initial` on.
+
+    With `keep_memory`, momenta live from round to round. `learning_rate` is quoted where training diverges.
+    """
+
+    operator: AbstractAggregationOperator[AdapterStack, Any]
+    training: LocalTraining
+    data: FederatedData
+    streams: RandomStreams
+    initial: AdapterFederation
+    learning_rate: float
+    keep_memory: bool = False
+
+    @property
+    def devices(self) -> range:
+        """Numbers of the devices."""
+        return range(len(self.data.devices))
+
+    def start(self) -> AdapterFederation:
+        server = self.operator.start(self.initial.server)
+        held = self.operator.broadcast(server, self.initial.held, self.devices)
+        return replace(self.initial, server=server, held=held)
+
+    def train(self, state: AdapterFederation, round_index: int) -> LocalRound[AdapterFederation]:
+        live = self.operator.live(state.server, round_index)
+        losses, trained, memory = self._trained(state, live, round_index)
+        require_finite(losses, round_index, self.learning_rate)
+        after = self.operator.finish_locally(state.held, trained)
+        sizes = [split.size for split in self.data.devices]
+        participants = participants_of(sizes, after.ranks.tolist(), self.devices)
+        view = RoundView(round_index, state.server, participants)
+        sent = self.operator.encode(state.held, after, view)
+        weighted = weighted_view(self.operator, sent, view)
+        return LocalRound(weighted, after, losses, sent, memory if self.keep_memory else None)
+
+    def _trained(
+        self, state: AdapterFederation, live: LiveLayers, round_index: int
+    ) -> tuple[Float[Tensor, "K"], AdapterStack, OptimiserState]:
+        """Devices of one rank together, since they have one scale."""
+        before, losses = state.held, torch.zeros(len(self.devices))
+        memory = state.memory or fresh_state(self.training.optimiser, before.layers, len(self.devices))
+        after = before
+        for rank in before.ranks.unique().tolist():
+            rows = (before.ranks == rank).nonzero().flatten().tolist()
+            scale = float(state.server.scaling.of(torch.tensor(rank)))
+            training = replace(self.training, model=state.model, scale=scale, live=live)
+            own = LocalData(rows, [self.data.devices[row] for row in rows])
+            result = training.run(
+                before.take(rows).layers, own, (self.streams, round_index), memory.take(rows)
+            )
+            losses[rows] = result.losses
+            after = after.put(rows, AdapterStack(result.layers, before.ranks[rows]))
+            memory = memory.put(rows, result.state)
+        return losses, after, memory
+
+    def merge(
+        self,
+        state: AdapterFederation,
+        local: LocalRound[AdapterFederation],
+        received: Float[Tensor, "*rows D"],
+    ) -> AdapterFederation:
+        update = self.operator.decode(received, local.view)
+        weights = tuple(
+            merge(weight, update, name)
+            for name, weight in zip(state.model.layer_names, state.model.weights, strict=True)
+        )
+        held = self.operator.broadcast(update.state, local.after, self.devices)
+        return AdapterFederation(replace(state.model, weights=weights), update.state, held, local.memory)
+
+    def evaluate(self, state: AdapterFederation) -> Evaluation:
+        seen: list[tuple[int, int, tuple[float, float]]] = []
+        results = {}
+        for device in self.devices:
+            task = self.data.task_of_device[device]
+            twin = next((r for k, t, r in seen if t == task and _equal(state.held, (k, device))), None)
+            results[device] = twin or self._score(state, device, task)
+            seen.append((device, task, results[device]))
+        return mean_over_tasks(results, self.data.task_of_device)
+
+    def _score(self, state: AdapterFederation, device: int, task: int) -> tuple[float, float]:
+        scale = float(state.server.scaling.of(state.held.ranks[device]))
+        split = self.data.tests[task]
+        layers = {name: factors.take(device) for name, factors in state.held.layers.items()}
+        return score(state.model.forward(split.x, layers, scale), split, task)
+
+    def named_tensors(self, state: AdapterFederation) -> dict[str, Tensor]:
+        """The server's factors; and the base where a method changes it."""
+        tensors: dict[str, Tensor] = {}
+        for name, factors in state.server.layers.items():
+            tensors |= {f"{name}.a": factors.a.contiguous(), f"{name}.b": factors.b.contiguous()}
+        first = self.initial.model
+        changed = zip(first.layer_names, state.model.weights, first.weights, strict=True)
+        return tensors | {f"base.{name}": new for name, new, old in changed if not torch.equal(new, old)}
+
+
+def _equal(stack: AdapterStack, pair: Sequence[int]) -> bool:
+    """Whether two devices hold the same adapter."""
+    one, other = pair
+    return all(
+        torch.equal(factors.a[one], factors.a[other]) and torch.equal(factors.b[one], factors.b[other])
+        for factors in stack.layers.values()
+    )

@@ -1,0 +1,96 @@
+"""One round of learning, cut where the air is: what devices would send, and what the server makes of it."""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from airsim.errors import DivergenceError
+from airsim.learn.evaluation import Evaluation
+from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, Transmission, with_weights
+
+StateT = TypeVar("StateT")
+
+
+@dataclass(frozen=True)
+class LocalRound(Generic[StateT]):
+    """Where the devices have arrived, what they would send, and the weights to superpose it with.
+
+    `after` is what they hold now; `memory` is what their optimisers remember.
+    """
+
+    view: RoundView[Any]
+    after: Any
+    losses: Float[Tensor, "K"]
+    sent: Transmission
+    memory: Any = None
+
+    @property
+    def weights(self) -> Float[Tensor, "K"]:
+        """What the payloads are superposed with."""
+        return self.view.participants.weights
+
+
+class AbstractLearner(abc.ABC, Generic[StateT]):
+    """A method with its model, its data and its way to train; states are never changed in place."""
+
+    operator: AbstractAggregationOperator[Any, Any]
+
+    @abc.abstractmethod
+    def start(self) -> StateT:
+        """The state before the first round."""
+
+    @abc.abstractmethod
+    def train(self, state: StateT, round_index: int) -> LocalRound[StateT]:
+        """What all devices make of the last broadcast.
+
+        Raises:
+            DivergenceError: the loss of a device is not finite.
+        """
+
+    @abc.abstractmethod
+    def merge(self, state: StateT, local: LocalRound[StateT], received: Float[Tensor, "*rows D"]) -> StateT:
+        """The state of the next round, from what arrived."""
+
+    @abc.abstractmethod
+    def evaluate(self, state: StateT) -> Evaluation:
+        """Accuracy and loss of the devices' models on the test sets of their own tasks."""
+
+    @abc.abstractmethod
+    def named_tensors(self, state: StateT) -> dict[str, Tensor]:
+        """What was learned, under plain names."""
+
+
+def weighted_view(
+    operator: AbstractAggregationOperator[Any, Any], sent: Transmission, view: RoundView[Any]
+) -> RoundView[Any]:
+    """The round with the weights that payloads are superposed with, once the control channel was heard."""
+    return with_weights(view, operator.air_weights(sent.control, view))
+
+
+def require_finite(losses: Float[Tensor, "K"], round_index: int, learning_rate: float) -> None:
+    """Raise `DivergenceError` naming the first device whose loss is not finite."""
+    wrong = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+    if wrong:
+        raise DivergenceError(
+            f"round {round_index}: the loss of device {wrong[0]} is {float(losses[wrong[0]])}; training has "
+            f"diverged. Lower learning.learning_rate (now {learning_rate:g})"
+        )
+
+
+def mean_over_tasks(
+    per_device: Mapping[int, tuple[float, float]], task_of_device: tuple[int, ...]
+) -> Evaluation:
+    """Accuracy and loss of each task: the mean over its devices."""
+    num_tasks = max(task_of_device) + 1
+    tasks = [
+        [per_device[k] for k, own in enumerate(task_of_device) if own == task] for task in range(num_tasks)
+    ]
+    accuracies, losses = (
+        tuple(sum(pair[part] for pair in own) / len(own) for own in tasks) for part in (0, 1)
+    )
+    return Evaluation(accuracies, losses)

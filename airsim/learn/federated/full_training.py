@@ -1,0 +1,106 @@
+"""Local training of all parameters of an MLP, a chunk of devices side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from airsim.learn.batches import PaddedBatch
+from airsim.learn.federated.local_terms import AbstractLocalTerm
+from airsim.learn.local_data import LocalData
+from airsim.learn.operators.full_model import ModelStack
+from airsim.learn.optimisers import AbstractOptimiser, DenseGradient, new_slots
+from airsim.learn.schedules import LocalSchedule
+from airsim.randomness import RandomStreams
+
+# Sums do not mix devices, so another number gives other bits only through the products' shapes.
+DEVICES_PER_CHUNK = 16
+
+Parameters = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class FullTraining:
+    """Schedule and optimiser, and what a method adds to the devices' objective."""
+
+    schedule: LocalSchedule
+    optimiser: AbstractOptimiser
+    term: AbstractLocalTerm
+
+    def run(
+        self, before: ModelStack, data: LocalData, draws: tuple[RandomStreams, int]
+    ) -> tuple[Float[Tensor, "K"], dict[str, Tensor]]:
+        """Mean losses over the steps, and all devices' parameters afterwards."""
+        losses = torch.zeros(len(data.devices))
+        after = {name: x.clone() for name, x in before.parameters.items()}
+        for places in self._chunks([split.size for split in data.splits]):
+            loss, trained = self._train(_rows(before, places), data.take(places), draws)
+            losses[places] = loss
+            for name, x in trained.items():
+                after[name][places] = x
+        return losses, after
+
+    def _train(
+        self, before: ModelStack, data: LocalData, draws: tuple[RandomStreams, int]
+    ) -> tuple[Float[Tensor, "K"], Parameters]:
+        now = {name: x.clone() for name, x in before.parameters.items()}
+        slots = {name: new_slots(self.optimiser, x) for name, x in now.items()}
+        losses = []
+        for step, batch in enumerate(data.batches(self.schedule, *draws)):
+            batch = batch if batch.y.ndim == 2 else _stacked(batch)
+            loss, gradient = self._gradient(now, before, batch)
+            losses.append(loss)
+            for name, x in now.items():
+                count = torch.full((len(x), *[1] * (x.ndim - 1)), step + 1)
+                self.optimiser.step(x, DenseGradient(gradient[name]), slots[name], count)
+        return torch.stack(losses).mean(dim=0), now
+
+    def _gradient(
+        self, now: Parameters, before: ModelStack, batch: PaddedBatch
+    ) -> tuple[Float[Tensor, "K"], Parameters]:
+        """Each device's loss without the method's term, and its gradient with it."""
+        leaves = {name: x.detach().requires_grad_() for name, x in now.items()}
+        features, logits = forward(leaves, batch.x)
+        losses = _mean_losses(logits, batch)
+        total = losses.sum() + self.term.loss(features, before, batch)
+        found = torch.autograd.grad(total, list(leaves.values()))
+        gradient = dict(zip(leaves, found, strict=True))
+        return losses.detach(), self.term.adjusted(gradient, now, before)
+
+    def _chunks(self, sizes: Sequence[int]) -> list[list[int]]:
+        """Devices that take equally many steps, some at a time."""
+        order = sorted(range(len(sizes)), key=lambda place: self.schedule.steps_of(sizes[place]))
+        groups = [list(g) for _, g in groupby(order, key=lambda place: self.schedule.steps_of(sizes[place]))]
+        return [g[i : i + DEVICES_PER_CHUNK] for g in groups for i in range(0, len(g), DEVICES_PER_CHUNK)]
+
+
+def forward(
+    parameters: Parameters, x: Float[Tensor, "*stack B F"]
+) -> tuple[Float[Tensor, "*stack B H"], Float[Tensor, "*stack B C"]]:
+    """Last hidden features, and logits, of MLPs with parameters ``layer0.weight``, ``layer0.bias``, ..."""
+    depth, features = len(parameters) // 2, x
+    for index in range(depth):
+        features = torch.relu(x) if index else x
+        weight, bias = parameters[f"layer{index}.weight"], parameters[f"layer{index}.bias"]
+        x = features @ weight.mT + bias.unsqueeze(-2)
+    return features, x
+
+
+def _mean_losses(logits: Float[Tensor, "K B C"], batch: PaddedBatch) -> Float[Tensor, "K"]:
+    log_probabilities = torch.log_softmax(logits, dim=-1)
+    picked = log_probabilities.gather(-1, batch.y.unsqueeze(-1)).squeeze(-1)
+    return -(picked * batch.weights).sum(dim=-1)
+
+
+def _rows(stack: ModelStack, places: Sequence[int]) -> ModelStack:
+    chosen = list(places)
+    parts = [{name: x[chosen] for name, x in part.items()} for part in (stack.parameters, stack.private)]
+    return ModelStack(*parts)
+
+
+def _stacked(batch: PaddedBatch) -> PaddedBatch:
+    """A lone device's batch with its leading axis."""
+    return PaddedBatch(batch.x.unsqueeze(0), batch.y.unsqueeze(0), batch.weights.unsqueeze(0))
