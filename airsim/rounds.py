@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from airsim.des import Airtime
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters, payload_size
 from airsim.learn.cohort import Cohort, GradientChunk
 from airsim.learn.data.tasks import Split
-from airsim.learn.evaluation import evaluate
+from airsim.learn.evaluation import Evaluation, evaluate
 from airsim.learn.models.base import AbstractBaseModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.radio import PayloadStatistics, uplink_s
@@ -68,6 +69,7 @@ class RoundEngine:
         self.federation = federation
         self.adapters = adapters
         self.metrics: Metrics = {}
+        self.channel_uses = 0
         self._bandwidth_hz = bandwidth_hz
         self._streams = streams
         self._upload: Upload | None = None
@@ -84,7 +86,8 @@ class RoundEngine:
         prepared = self.uplink.prepare(round_index, shared, personal)
         entries = (payload_size(self.adapters.shared), payload_size(self.adapters.personal))
         self._upload = Upload(round_index, chunks, shared, personal, entries, prepared)
-        sizes = self.federation.data_sizes
+        sizes, federation = self.federation.data_sizes, self.federation
+        self.channel_uses += federation.symbols_shared + len(federation.members) * federation.symbols_personal
         self.metrics = {"loss": float(sizes @ losses / sizes.sum()), **prepared.report}
         return Airtime(
             shared_s=uplink_s(self.federation.symbols_shared, self._bandwidth_hz),
@@ -107,13 +110,13 @@ class RoundEngine:
 
     def evaluate(self) -> Metrics:
         """Accuracy and loss of every task's model on its held-out images."""
-        evaluation = evaluate(self.learner.model, self.adapters, self.learner.scale, self.learner.tests)
-        return {
-            "accuracy": evaluation.accuracy,
-            "accuracy_worst_task": evaluation.accuracy_worst_task,
-            "accuracy_per_task": list(evaluation.accuracy_per_task),
-            "test_loss": evaluation.loss,
-        }
+        return evaluation_metrics(
+            evaluate(self.learner.model, self.adapters, self.learner.scale, self.learner.tests)
+        )
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """What was learned, for a file."""
+        return self.adapters.named_tensors()
 
     def _chunks(self, round_index: int, participants: Sequence[int]) -> Chunks:
         adapters = self.adapters
@@ -151,6 +154,16 @@ class RoundEngine:
             "relative_error_shared": relative_error(outcomes[:1], np.ones(1)),
             "relative_error_personal": relative_error(outcomes[1:], self.federation.task_weights),
         }
+
+
+def evaluation_metrics(evaluation: Evaluation) -> Metrics:
+    """An evaluation under the names of the run's metrics."""
+    return {
+        "accuracy": evaluation.accuracy,
+        "accuracy_worst_task": evaluation.accuracy_worst_task,
+        "accuracy_per_task": list(evaluation.accuracy_per_task),
+        "test_loss": evaluation.loss,
+    }
 
 
 def _joined(parts: Sequence[PayloadStatistics]) -> PayloadStatistics:

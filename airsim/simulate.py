@@ -104,7 +104,7 @@ def _simulate_into(folder: Path, name: str, scenario: Scenario, on_round: OnRoun
             (draft / store.TIMELINE).open("w", encoding="utf-8") as timeline,
         ):
             rounds = _run(scenario, simulation, _Recorder(on_round, metrics, timeline))
-        save_file(simulation.engine.adapters.named_tensors(), draft / store.ADAPTERS)
+        save_file(simulation.engine.named_tensors(), draft / store.ADAPTERS)
         manifest = {
             "fingerprint": name,
             "name": scenario.name,
@@ -137,7 +137,7 @@ def _run(scenario: Scenario, simulation: Simulation, recorder: _Recorder) -> lis
             "round": done,
             "sim_time_s": record.stop_s,
             "energy_j": spent_j,
-            "channel_uses": done * simulation.channel_uses_per_round,
+            "channel_uses": engine.channel_uses,
             **engine.metrics,
         }
         if done % scenario.record.evaluate_every == 0 or record.round_index == last:

@@ -10,6 +10,7 @@ import numpy as np
 import pooch
 
 from airsim import store
+from airsim.build import methods
 from airsim.channel import (
     AbstractFading,
     ChannelModel,
@@ -39,10 +40,13 @@ from airsim.learn.data.tasks import (
 from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
+from airsim.method_rounds import MethodEngine, Routes
+from airsim.orthogonal import OrthogonalUplink
 from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
 from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
 from airsim.scenario import Scenario
+from airsim.scenario.aggregation import GRADIENT_METHOD
 from airsim.uplink import (
     AbstractUplink,
     AirCompUplink,
@@ -69,9 +73,8 @@ AIRS = {"effective": scalar_gains, "antenna": antenna_level}
 class Simulation:
     """Everything a run needs: the numbers, the actors of the clock, and what identifies the data."""
 
-    engine: RoundEngine
+    engine: RoundEngine | MethodEngine
     profile: NetworkProfile
-    channel_uses_per_round: int
     data_checksum: str
 
 
@@ -96,25 +99,23 @@ def build_simulation(scenario: Scenario) -> Simulation:
     streams = RandomStreams(scenario.seed)
     data = build_data(scenario, streams)
     model = build_base(scenario, data, streams)
-    ranks = AdapterRanks(scenario.learning.adapters.shared_rank, scenario.learning.adapters.personal_rank)
-    adapters = initial_adapters(
-        model.layer_shapes, len(data.tests), ranks, scenario.learning.adapters.init_scale, streams
-    )
+    build = _gradient_rounds if scenario.aggregation.method == GRADIENT_METHOD else _method_rounds
+    return build(scenario, data, model, streams)
+
+
+def _gradient_rounds(
+    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+) -> Simulation:
+    """One gradient per device and round, of a shared and a personal adapter."""
     learning = scenario.learning
+    ranks = AdapterRanks(learning.adapters.shared_rank, learning.adapters.personal_rank)
+    adapters = initial_adapters(
+        model.layer_shapes, len(data.tests), ranks, learning.adapters.init_scale, streams
+    )
     cohort = Cohort(data, learning.batch, streams, learning.learning_rate)
     operator = AirPFedLoRA(learning.learning_rate)
     sizes = operator.payload_sizes(adapters)
-    federation = Federation(
-        members=tuple(
-            tuple(device for device, own in enumerate(data.task_of_device) if own == task)
-            for task in range(len(data.tests))
-        ),
-        data_sizes=np.array(cohort.data_sizes, dtype=float),
-        rank_shared=ranks.shared,
-        rank_personal=ranks.personal,
-        symbols_shared=num_symbols(sizes.shared),
-        symbols_personal=num_symbols(sizes.personal),
-    )
+    federation = _federation(data, ranks, (num_symbols(sizes.shared), num_symbols(sizes.personal)))
     engine = RoundEngine(
         Learner(model, cohort, operator, data.tests, learning.adapters.scale),
         build_uplink(scenario, federation, streams),
@@ -127,8 +128,42 @@ def build_simulation(scenario: Scenario) -> Simulation:
         cohort.samples_per_round(k) * model.flops_per_sample(sum(ranks)) for k in range(cohort.num_devices)
     ]
     profile = build_profile(scenario, data.task_of_device, flops, (sizes.shared, sizes.personal))
-    uses = federation.symbols_shared + len(data.tests) * federation.symbols_personal
-    return Simulation(engine, profile, uses, data.checksum)
+    return Simulation(engine, profile, data.checksum)
+
+
+def _method_rounds(
+    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+) -> Simulation:
+    """Any number of local steps, and what the method sends of their outcome."""
+    federation = _federation(data, AdapterRanks(max(scenario.learning.adapters.shared_rank, 1), 0), (0, 0))
+    superposed = build_uplink(scenario, federation, streams)
+    orthogonal = OrthogonalUplink(
+        superposed.normalisation,
+        build_budget(scenario),
+        scenario.allocation.misalignment_weight,
+        superposed.channels[0] if isinstance(superposed, AirCompUplink) else None,
+    )
+    learner = methods.build_learner(scenario, data, model, streams)
+    bandwidth_hz = scenario.channel.bandwidth
+    engine = MethodEngine(learner, Routes(superposed, orthogonal), federation, bandwidth_hz, streams)
+    flops = methods.local_flops(scenario, data, model)
+    sizes = (methods.broadcast_size(scenario, model), 0)
+    return Simulation(engine, build_profile(scenario, data.task_of_device, flops, sizes), data.checksum)
+
+
+def _federation(data: FederatedData, ranks: AdapterRanks, symbols: tuple[int, int]) -> Federation:
+    """Who learns what."""
+    return Federation(
+        members=tuple(
+            tuple(device for device, own in enumerate(data.task_of_device) if own == task)
+            for task in range(len(data.tests))
+        ),
+        data_sizes=np.array([split.size for split in data.devices], dtype=float),
+        rank_shared=ranks.shared,
+        rank_personal=ranks.personal,
+        symbols_shared=symbols[0],
+        symbols_personal=symbols[1],
+    )
 
 
 @functools.cache
@@ -245,22 +280,28 @@ def _path_gain(law: LogDistance, distance_m: np.ndarray) -> np.ndarray:
         raise ScenarioError(f"network: {error}") from error
 
 
+def build_budget(scenario: Scenario) -> RadioBudget:
+    """Powers, noise and bandwidth that all links share."""
+    devices = scenario.network.devices
+    return RadioBudget(
+        average_power_w=devices.average_power,
+        peak_power_w=devices.peak_power_w,
+        noise_power_w=noise_power_w(scenario),
+        bandwidth_hz=scenario.channel.bandwidth,
+    )
+
+
 def build_uplink(scenario: Scenario, federation: Federation, streams: RandomStreams) -> AbstractUplink:
     """How payloads come together."""
     rule = NORMALISATIONS[scenario.uplink.normalisation]
     if scenario.uplink.mode == "error-free":
         return ErrorFreeUplink(federation, rule)
-    devices, allocation = scenario.network.devices, scenario.allocation
+    allocation = scenario.allocation
     return AirCompUplink(
         federation=federation,
         normalisation=rule,
         channels=build_channels(scenario, build_topology(scenario, streams), streams),
-        budget=RadioBudget(
-            average_power_w=devices.average_power,
-            peak_power_w=devices.peak_power_w,
-            noise_power_w=noise_power_w(scenario),
-            bandwidth_hz=scenario.channel.bandwidth,
-        ),
+        budget=build_budget(scenario),
         designer=TransceiverDesigner(
             allocation.method, allocation.starts, allocation.max_iterations, allocation.misalignment_weight
         ),
