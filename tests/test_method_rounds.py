@@ -1,0 +1,222 @@
+"""Rounds of every aggregation method: what arrives, what it costs, and what is refused."""
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from airsim import Scenario
+from airsim.build import build_simulation
+from airsim.errors import DivergenceError, ScenarioError
+from airsim.learn.operators.base import OnAir, aggregate
+from airsim.learn.operators.catalogue import METHODS
+from airsim.scenario.aggregation import (
+    DENSE_METHODS,
+    FULL_MODEL_METHODS,
+    GRADIENT_METHOD,
+    MIXED_RANK_METHODS,
+    NONLINEAR_METHODS,
+    MethodName,
+)
+
+NAMES = get_args(MethodName)
+AVERAGING = tuple(name for name in NAMES if name != GRADIENT_METHOD)
+FAIR_IS_SLOW = 1e-2  # its own steepest descent ends by a number of steps
+
+
+def engine_of(scenario, method, **changes):
+    """The engine of a method on the small scenario, every payload without error unless told otherwise."""
+    free = {"uplink__mode": "error-free", "uplink__nonlinear": "orthogonal"}
+    fixed = {"learning__adapters__personal_rank": 0, "learning__training__steps": 3, "learning__batch": 8}
+    return build_simulation(scenario(aggregation__method=method, **free | fixed | changes)).engine
+
+
+def played(engine, rounds=1):
+    for index in range(rounds):
+        engine.begin(index, range(8))
+        engine.finish(index)
+    return engine
+
+
+def test_scenarios_and_the_catalogue_name_the_same_methods_with_the_same_on_air_class():
+    assert set(NAMES) == set(METHODS)
+    nonlinear = {name for name, method in METHODS.items() if method.on_air is OnAir.NONLINEAR}
+    assert set(NONLINEAR_METHODS) == nonlinear
+    assert {name for name in AVERAGING if METHODS[name].mixed_ranks != "refused"} >= set(MIXED_RANK_METHODS)
+
+
+@pytest.mark.parametrize("method", AVERAGING)
+def test_a_round_without_errors_is_the_operators_own_aggregation(scenario, method):
+    engine = engine_of(scenario, method)
+    engine.begin(0, range(8))
+    local = engine.learner.train(engine.state, 0)
+    exact = engine.learner.merge(engine.state, local, _ideal(engine.learner.operator, local))
+    engine.finish(0)
+    arrived, wanted = engine.named_tensors(), engine.learner.named_tensors(exact)
+    assert arrived.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(arrived[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def _ideal(operator, local):
+    if operator.on_air is OnAir.NONLINEAR:
+        return local.sent.payload
+    return local.weights.to(local.sent.payload.dtype) @ local.sent.payload
+
+
+@pytest.mark.parametrize("method", AVERAGING)
+def test_channel_uses_are_half_the_real_numbers_that_travel(scenario, method):
+    engine = engine_of(scenario, method)
+    airtime = engine.begin(0, range(8))
+    sent = engine.learner.train(engine.state, 0).sent
+    if method in NONLINEAR_METHODS:
+        uses = int(((sent.upload_reals + 1) // 2).sum())
+    else:
+        uses = (sent.payload.shape[1] + 1) // 2
+    assert engine.channel_uses == uses
+    assert airtime.shared_s == pytest.approx(uses / 1e6)
+    assert airtime.personal_s == 0
+
+
+@pytest.mark.parametrize("method", DENSE_METHODS)
+def test_dense_products_are_one_sum_of_full_matrices(scenario, method):
+    engine = engine_of(scenario, method, uplink__nonlinear="dense")
+    engine.begin(0, range(8))
+    shapes = engine.learner.initial.model.layer_shapes.values()
+    entries = sum(shape.inputs * shape.outputs for shape in shapes)
+    factors = sum(6 * (shape.inputs + shape.outputs) for shape in shapes)
+    assert engine.channel_uses >= (entries + 1) // 2
+    assert engine.channel_uses <= (entries + factors + 1) // 2  # repairs send the factors' means as well
+
+
+@pytest.mark.parametrize("method", ["flexlora", "fedinc"])
+def test_errors_of_single_uploads_are_as_predicted(scenario, method):
+    predicted, realised = [], []
+    for seed in range(25):
+        engine = engine_of(scenario, method, uplink__mode="aircomp", channel__snr="0 dB", seed=seed)
+        played(engine)
+        predicted.append(engine.metrics["pi_predicted"])
+        realised.append(engine.metrics["pi_realised"])
+    assert np.sum(realised) == pytest.approx(np.sum(predicted), rel=0.1)
+
+
+def test_a_device_sends_in_its_own_share_with_the_energy_of_the_round(scenario):
+    engine = engine_of(scenario, "flexlora", uplink__mode="aircomp", channel__snr="-20 dB")
+    airtime = engine.begin(0, range(8))
+    budget = Scenario.load("quickstart").network.devices.average_power * airtime.shared_s
+    energies = np.array(airtime.shared_energy_j)
+    assert (energies <= budget * (1 + 1e-9)).all()
+    assert energies.max() > 0.2 * budget  # the peak limit, 6 dB above the average, allows half of it
+
+
+@pytest.mark.parametrize("method", AVERAGING)
+def test_every_method_learns_over_the_air_with_finite_numbers(scenario, method):
+    engine = played(engine_of(scenario, method, uplink__mode="aircomp", learning__learning_rate=0.02), 3)
+    metrics = engine.metrics | engine.evaluate()
+    for name in ("loss", "pi_predicted", "pi_realised", "relative_error_shared", "accuracy", "test_loss"):
+        assert np.isfinite(metrics[name])
+
+
+@pytest.mark.parametrize("method", MIXED_RANK_METHODS)
+def test_devices_of_different_ranks_keep_theirs(scenario, method):
+    changes = {"learning__adapters__device_ranks": [1, 3, 6], "learning__adapters__alpha": 4.0}
+    engine = played(engine_of(scenario, method, **changes), 2)
+    held = engine.state.held
+    assert held.is_padded_with_zeros()
+    if method != "hetlora":  # which prunes
+        assert held.ranks.tolist() == [1, 3, 6, 1, 3, 6, 1, 3]
+
+
+@pytest.mark.parametrize("method, frozen", [("ffa-lora", "a"), ("rolora", "a")])
+def test_a_factor_that_is_not_live_stays_as_it_was_bit_for_bit(scenario, method, frozen):
+    engine = engine_of(scenario, method, learning__training__optimiser="adamw")
+    before = engine.named_tensors()
+    after = played(engine).named_tensors()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor) == name.endswith(f".{frozen}")
+
+
+def test_personal_factors_of_fedsa_never_leave_and_differ(scenario):
+    engine = played(engine_of(scenario, "fedsa-lora"), 2)
+    factors = engine.state.held.layers["layer0"]
+    assert torch.equal(factors.a[0], factors.a[1])
+    assert not torch.equal(factors.b[0], factors.b[1])
+
+
+def test_momenta_live_across_rounds_only_where_asked(scenario):
+    changes = {"learning__training__optimiser": "momentum"}
+    fresh = played(engine_of(scenario, "ps", **changes), 2)
+    kept = played(engine_of(scenario, "ps", **changes, learning__training__keep_state=True), 2)
+    assert fresh.state.memory is None
+    assert kept.state.memory.counts.tolist() == [6] * 8
+    assert not torch.equal(fresh.named_tensors()["layer0.b"], kept.named_tensors()["layer0.b"])
+
+
+def test_diverged_local_training_is_an_error_that_names_the_way_out(scenario):
+    engine = engine_of(scenario, "ps", learning__learning_rate=1e9)
+    with pytest.raises(DivergenceError, match=r"learning_rate \(now 1e\+09\)"):
+        played(engine, 5)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"aggregation.method": "flexlora"}, "one superposition over the air cannot bring"),
+        (
+            {"aggregation.method": "fedinc", "uplink.nonlinear": "dense"},
+            "choose uplink.nonlinear: orthogonal",
+        ),
+        ({"aggregation.method": "ps"}, "set personal_rank: 0"),
+        ({"learning.training.epochs": 2}, "devices do not train between uploads"),
+        ({"learning.training.epochs": 2, "learning.training.steps": 2}, "give one of them"),
+        ({"learning.adapters.device_ranks": [9]}, "above shared_rank 6"),
+        (
+            {"aggregation.method": "rolora", "learning.adapters.device_ranks": [1, 2]},
+            "not defined for devices of different ranks",
+        ),
+        (
+            {"aggregation.method": "scaffold", "learning.training.optimiser": "adamw"},
+            "optimiser: sgd without weight decay",
+        ),
+    ],
+)
+def test_what_a_method_cannot_work_with_is_refused_before_anything_runs(changes, message):
+    with pytest.raises(ScenarioError, match=message):
+        Scenario.load("quickstart", changes)
+
+
+@pytest.mark.parametrize("method", FULL_MODEL_METHODS)
+def test_one_plain_step_of_a_full_model_is_the_weighted_gradient(scenario, method):
+    engine = engine_of(
+        scenario, method, learning__training__steps=1, learning__batch="full", learning__learning_rate=0.1
+    )
+    start = engine.named_tensors()
+    data = engine.learner.data
+    sizes = np.array([split.size for split in data.devices])
+    leaves = {name: x.clone().double().requires_grad_() for name, x in start.items()}
+    losses = []
+    for split in data.devices:
+        x = split.x.double()
+        for index in range(len(leaves) // 2):
+            x = torch.relu(x) if index else x
+            x = x @ leaves[f"layer{index}.weight"].T + leaves[f"layer{index}.bias"]
+        losses.append(torch.nn.functional.cross_entropy(x, split.y))
+    total = (torch.stack(losses) * torch.from_numpy(sizes / sizes.sum())).sum()
+    gradient = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
+    after = played(engine).named_tensors()
+    for name, x in start.items():
+        # At the first step the proximal pull, both controls and the contrast of equal models are zero.
+        torch.testing.assert_close(after[name], (x - 0.1 * gradient[name]).float(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_view_of_a_round_carries_the_weights_that_were_superposed(scenario):
+    engine = engine_of(scenario, "hetlora")
+    local = played(engine, 1).learner.train(engine.state, 1)
+    operator, weights = engine.learner.operator, local.weights
+    assert float(weights.sum()) == pytest.approx(1.0)
+    sizes = torch.tensor([float(split.size) for split in engine.learner.data.devices])
+    assert not torch.allclose(weights.float(), sizes / sizes.sum(), atol=1e-3)
+    update = aggregate(operator, local.sent, replace(local.view))
+    assert set(update.state.layers) == set(engine.state.server.layers)
