@@ -50,9 +50,11 @@ def send_factors(
     require_known_ranks(after, view)
     payload = flatten_live(folded(after, view.state).layers, live)
     if sends == "change":
-        # Beyond a rank that was just given up nothing is sent, not even the way back to 0.
-        held = before if torch.equal(before.ranks, after.ranks) else before.truncate(after.ranks)
-        payload = payload - flatten_live(folded(held, view.state).layers, live)
+        held = folded(before, view.state)
+        if not torch.equal(before.ranks, after.ranks):
+            # Beyond a rank that was just given up nothing is sent, not even the way back to 0.
+            held = held.truncate(after.ranks)
+        payload = payload - flatten_live(held.layers, live)
     return Transmission(payload, sent_entries(after, live), no_control(payload))
 
 
@@ -110,6 +112,11 @@ def named(layers: Mapping[str, LoRAFactors], live: LiveLayers) -> dict[str, Tens
 def no_control(payload: Float[Tensor, "K D"]) -> Float[Tensor, "K 0"]:
     """Nothing on the control channel."""
     return payload.new_zeros(payload.shape[0], 0)
+
+
+def give_up_ranks(stack: AdapterStack, ranks: Int[Tensor, "K"], state: AdapterState) -> AdapterStack:
+    """Devices cut to lower ranks for good; what remains of their updates stays as it is."""
+    return _scaled(folded(stack, state).truncate(ranks), state, -1)
 
 
 def require_known_ranks(stack: AdapterStack, view: AdapterView) -> None:

@@ -127,7 +127,7 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
         """The state of the first round, from given adapters; some methods draw factors of their own."""
         return state
 
-    def finish_locally(self, before: HeldT, after: HeldT) -> HeldT:
+    def finish_locally(self, before: HeldT, after: HeldT, state: StateT) -> HeldT:
         """What devices make of their trained adapters before they send; nothing, unless a method says so."""
         return after
 

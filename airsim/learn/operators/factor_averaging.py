@@ -12,6 +12,7 @@ from airsim.learn.adapter_stack import AdapterStack, cut, rank_mask
 from airsim.learn.operators.adapter_operator import (
     AdapterState,
     AdapterView,
+    give_up_ranks,
     mean_factors,
     mean_of_present,
     require_common_rank,
@@ -143,11 +144,13 @@ class HetLoRA(AbstractFactorAveraging):
         """One weighted sum, after one scalar per device."""
         return OnAir.MASKED
 
-    def finish_locally(self, before: AdapterStack, after: AdapterStack) -> AdapterStack:
+    def finish_locally(self, before: AdapterStack, after: AdapterStack, state: AdapterState) -> AdapterStack:
         """Ranks cut where the tail has shrunk since the broadcast."""
         heads = head_ranks(after, self.kept_share)
         shrunk = tail_norms(after, heads) < tail_norms(before, heads)
-        return after.truncate(torch.where(shrunk, heads, after.ranks))
+        if not bool(shrunk.any()):
+            return after
+        return give_up_ranks(after, torch.where(shrunk, heads, after.ranks), state)
 
     def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
         """Both factors, and the norm of the product."""

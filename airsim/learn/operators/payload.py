@@ -53,19 +53,16 @@ def place(
 
 
 def sent_entries(stack: AdapterStack, live: LiveLayers) -> Bool[Tensor, "K D"]:
-    """Which entries of the padded vector a device of its rank really has."""
-    layers = {}
+    """Which entries of the padded vector a device of its rank has; a view where all ranks are the same."""
+    same = bool((stack.ranks == stack.ranks[0]).all())
+    ranks = stack.ranks[:1] if same else stack.ranks
+    parts = []
     for name, factors in stack.layers.items():
-        own = rank_mask(factors.rank, stack.ranks)
-        a = own.unsqueeze(-1).expand(factors.a.shape)
-        layers[name] = (own.unsqueeze(-2).expand(factors.b.shape), a)
-    parts = [
-        part.flatten(start_dim=-2)
-        for name, (b, a) in layers.items()
-        for factor, part in ((Live.B, b), (Live.A, a))
-        if factor in live[name]
-    ]
-    return torch.cat(parts, dim=-1)
+        own = rank_mask(factors.rank, ranks)
+        b = own.unsqueeze(-2).expand(-1, factors.b.shape[-2], -1)
+        a = own.unsqueeze(-1).expand(-1, -1, factors.a.shape[-1])
+        parts += [part.flatten(1) for factor, part in ((Live.B, b), (Live.A, a)) if factor in live[name]]
+    return torch.cat(parts, dim=-1).expand(stack.num_devices, -1)
 
 
 def coverage(

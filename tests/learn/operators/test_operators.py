@@ -180,9 +180,12 @@ def test_hetlora_drops_a_tail_that_shrank_and_keeps_one_that_grew():
         name: LoRAFactors(torch.cat((f.a[:, :2], (f.a[:, 2] * factor).unsqueeze(1)), dim=1), f.b)
         for name, f in before.layers.items()
     }
-    kept = HetLoRA().finish_locally(before, AdapterStack(layers, before.ranks))
+    kept = HetLoRA().finish_locally(before, AdapterStack(layers, before.ranks), inst.state)
     assert kept.ranks.tolist() == [2, 3] and kept.is_padded_with_zeros()
-    unpruned = HetLoRA(kept_share=1.0).finish_locally(before, AdapterStack(layers, before.ranks))
+    scales = inst.scaling.of(torch.tensor([3, 2]))
+    was = scales[0] * before.layers["tall"].b[0, :, :2] @ before.layers["tall"].a[0, :2]
+    torch.testing.assert_close(scales[1] * kept.layers["tall"].b[0] @ kept.layers["tall"].a[0], was)
+    unpruned = HetLoRA(kept_share=1.0).finish_locally(before, AdapterStack(layers, before.ranks), inst.state)
     assert unpruned.ranks.tolist() == [3, 3]
 
 
