@@ -15,7 +15,14 @@ from torch import Tensor
 from airsim.learn.adapter_stack import AbstractScaling, AdapterStack, stack_common
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.operators.base import RoundView, Sends, Transmission
-from airsim.learn.operators.payload import LiveLayers, coverage, flatten_live, place, sent_entries
+from airsim.learn.operators.payload import (
+    LiveLayers,
+    coverage,
+    flatten_change,
+    flatten_live,
+    place,
+    sent_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,15 @@ def send_factors(
 ) -> Transmission:
     """The live factors of devices, or their change since the last broadcast, padded to one length."""
     require_known_ranks(after, view)
-    payload = flatten_live(folded(after, view.state).layers, live)
+    trained = folded(after, view.state).layers
     if sends == "change":
         held = folded(before, view.state)
         if not torch.equal(before.ranks, after.ranks):
             # Beyond a rank that was just given up nothing is sent, not even the way back to 0.
             held = held.truncate(after.ranks)
-        payload = payload - flatten_live(held.layers, live)
+        payload = flatten_change(trained, held.layers, live)
+    else:
+        payload = flatten_live(trained, live)
     return Transmission(payload, sent_entries(after, live), no_control(payload))
 
 

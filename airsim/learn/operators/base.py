@@ -169,7 +169,7 @@ def aggregate(
     weighted = with_weights(view, operator.air_weights(transmission.control, view))
     if operator.on_air is OnAir.NONLINEAR:
         return operator.decode(transmission.payload, weighted)
-    weights = weighted.participants.weights.to(transmission.payload.dtype)
+    weights = weighted.participants.weights.to(transmission.payload)
     return operator.decode(weights @ transmission.payload, weighted)
 
 

@@ -25,7 +25,15 @@ from airsim.learn.operators.base import (
     ServerUpdate,
     Transmission,
 )
-from airsim.learn.operators.payload import Live, LiveLayers, everywhere, flatten_live, place, sent_entries
+from airsim.learn.operators.payload import (
+    Live,
+    LiveLayers,
+    everywhere,
+    flatten_change,
+    flatten_live,
+    place,
+    sent_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,9 @@ class FedInc(AbstractAggregationOperator[AdapterStack, ClusterState]):
     def encode(self, before: AdapterStack, after: AdapterStack, view: ClusterView) -> Transmission:
         """Both factors of each device, or their change."""
         live = everywhere(after.layers, Live.BOTH)
-        payload = flatten_live(after.layers, live)
-        if self.sends == "change":
-            payload = payload - flatten_live(before.layers, live)
+        change = self.sends == "change"
+        layers = after.layers
+        payload = flatten_change(layers, before.layers, live) if change else flatten_live(layers, live)
         return Transmission(payload, sent_entries(after, live), no_control(payload))
 
     def decode(self, received: Float[Tensor, "K D"], view: ClusterView) -> ServerUpdate[ClusterState]:

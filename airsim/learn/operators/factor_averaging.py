@@ -147,7 +147,7 @@ class HetLoRA(AbstractFactorAveraging):
     def finish_locally(self, before: AdapterStack, after: AdapterStack, state: AdapterState) -> AdapterStack:
         """Ranks cut where the tail has shrunk since the broadcast."""
         heads = head_ranks(after, self.kept_share)
-        shrunk = tail_norms(after, heads) < tail_norms(before, heads)
+        shrunk = (tail_norms(after, heads) < tail_norms(before, heads)).to(heads.device)
         if not bool(shrunk.any()):
             return after
         return give_up_ranks(after, torch.where(shrunk, heads, after.ranks), state)
@@ -160,7 +160,7 @@ class HetLoRA(AbstractFactorAveraging):
 
     def air_weights(self, control: Float[Tensor, "K 1"], view: AdapterView) -> Float[Tensor, "K"]:
         """``q_k``; refused where all products are 0, as before any training."""
-        norms = control[:, 0].double()
+        norms = control[:, 0].to(view.participants.weights)
         if not float(norms.sum()) > 0:
             raise ValueError("all products B_k A_k are 0: HetLoRA has no weights before devices have trained")
         return norms / norms.sum()

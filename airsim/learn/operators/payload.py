@@ -1,6 +1,7 @@
 """Factors as vectors: which entries travel, in which order, and how much weight stands behind each."""
 
 import enum
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -31,6 +32,23 @@ def flatten_live(layers: Mapping[str, LoRAFactors], live: LiveLayers) -> Float[T
     """The payload vector: layer by layer, ``B`` and then ``A``, row by row, live ones only."""
     parts = [part.flatten(start_dim=-2) for name in layers for part in _live_parts(layers[name], live[name])]
     return torch.cat(parts, dim=-1)
+
+
+def flatten_change(
+    new: Mapping[str, LoRAFactors], old: Mapping[str, LoRAFactors], live: LiveLayers
+) -> Float[Tensor, "K D"]:
+    """`flatten_live` of new factors minus that of old ones, written once."""
+    pairs = [
+        pair
+        for name in new
+        for pair in zip(_live_parts(new[name], live[name]), _live_parts(old[name], live[name]), strict=True)
+    ]
+    ends = list(itertools.accumulate(part.shape[1:].numel() for part, _ in pairs))
+    payload = pairs[0][0].new_empty(len(pairs[0][0]), ends[-1])
+    for (after, before), end in zip(pairs, ends, strict=True):
+        entries = payload[:, end - after.shape[1:].numel() : end]
+        torch.sub(after, before, out=entries.unflatten(-1, after.shape[1:]))
+    return payload
 
 
 def place(
