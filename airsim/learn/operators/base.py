@@ -52,6 +52,10 @@ class RoundView(Generic[StateT]):
     state: StateT
     participants: Participants
 
+    def take(self, rows: Sequence[int]) -> "RoundView[StateT]":
+        """The view of a chunk of the participants, by place."""
+        return RoundView(self.index, self.state, self.participants.take(rows))
+
 
 @dataclass(frozen=True)
 class Transmission:
@@ -98,6 +102,12 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
     @abc.abstractmethod
     def on_air(self) -> OnAir:
         """What the server needs of the uploads, on the route that is chosen."""
+
+    def admit(self, view: RoundView[StateT]) -> None:
+        """Refuse, with a ValueError, participants for whom the method is not defined; `decode` asks again.
+
+        Who builds a federation asks before the first round, with all its devices as participants.
+        """
 
     @abc.abstractmethod
     def live(self, state: StateT, round_index: int) -> LiveLayers:

@@ -70,9 +70,13 @@ class FactorAveraging(AbstractFactorAveraging):
         """One weighted sum."""
         return OnAir.LINEAR
 
+    def admit(self, view: AdapterView) -> None:
+        """Devices of the common rank only."""
+        require_common_rank(view, "factor averaging (PS, FedIT)")
+
     def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> AdapterUpdate:
         """The means of both factors."""
-        require_common_rank(view, "factor averaging (PS, FedIT)")
+        self.admit(view)
         live = everywhere(view.state.layers, Live.BOTH)
         layers = mean_factors(received, view, live, self.sends)
         return ServerUpdate(AdapterState(layers, view.state.scaling))
