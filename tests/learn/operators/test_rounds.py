@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 import torch
 
+from airsim.learn.adapter_stack import AdapterStack, CommonScaling, stack_common
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.conformance.cases import CASES
 from airsim.learn.conformance.instance import EQUAL_RANKS, MIXED_RANKS, instance
+from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.base import (
     Participants,
     RoundView,
@@ -17,6 +19,7 @@ from airsim.learn.operators.base import (
     with_weights,
 )
 from airsim.learn.operators.clustered import FedInc, one_cluster
+from airsim.learn.operators.factor_averaging import RBLA, ZeroPadding
 
 ROUNDS = ((0, 1, 2), (4, 1, 3), (0, 3, 4))
 SIZES = (40.0, 10.0, 25.0, 5.0, 30.0)
@@ -80,3 +83,29 @@ def test_participants_keep_their_share_of_the_round_in_a_chunk():
     chunk = participants.take([1, 2])
     assert isinstance(chunk, Participants) and chunk.devices == (1, 3)
     torch.testing.assert_close(chunk.weights, torch.tensor([10.0, 5.0], dtype=torch.float64) / 45)
+
+
+@pytest.mark.parametrize("operator", [ZeroPadding(), ZeroPadding("factors"), RBLA(), RBLA("factors")])
+def test_layers_of_different_ranks_are_averaged_component_by_component(operator):
+    """Devices of rank 1 and 3, a layer of rank 3 and one of rank 1, weights 1/4 and 3/4."""
+    rng = torch.Generator().manual_seed(0)
+
+    def factors(rank, outputs, inputs):
+        return LoRAFactors(
+            torch.randn(rank, inputs, generator=rng), torch.randn(outputs, rank, generator=rng)
+        )
+
+    state = AdapterState({"wide": factors(3, 4, 5), "thin": factors(1, 3, 4)}, CommonScaling(2.0))
+    participants = participants_of([1.0, 3.0], [1, 3], [0, 1])
+    view = RoundView(0, state, participants)
+    before = operator.broadcast(state, stack_common(state.layers, participants.ranks), [0, 1])
+    layers = {name: LoRAFactors(f.a * 3, f.b * 5) for name, f in before.layers.items()}
+    after = AdapterStack(layers, before.ranks)
+    sent = operator.encode(before, after, view)
+    new = aggregate(operator, sent, view).state.layers
+    assert sent.upload_reals.tolist() == [9 + 7, 27 + 7]
+    share = 1.0 if isinstance(operator, RBLA) else 0.75
+    torch.testing.assert_close(new["thin"].a, 3 * state.layers["thin"].a)
+    torch.testing.assert_close(new["wide"].a[0], 3 * state.layers["wide"].a[0])
+    torch.testing.assert_close(new["wide"].a[1:], share * 3 * state.layers["wide"].a[1:])
+    torch.testing.assert_close(new["wide"].b[:, 1:], share * 5 * state.layers["wide"].b[:, 1:])
