@@ -1,5 +1,6 @@
 """Certified transceiver design for over-the-air sums: problem + method -> solution with a lower bound."""
 
+from optim.bounds import lower_bound
 from optim.combined.blocks import MultiBlockDesign, MultiBlockProblem
 from optim.combined.mse import correlated_stream_mse, pi
 from optim.combined.problem import CombinedProblem
@@ -11,7 +12,7 @@ from optim.design import CombinedDesign, TransceiverDesign
 from optim.evaluation import CombinedEvaluation, Evaluation
 from optim.files import FileError, load_problem, load_solution, save_problem, save_solution
 from optim.infeasible import InfeasibleError
-from optim.interface import evaluate, lower_bound, solve
+from optim.interface import evaluate, solve
 from optim.mse import aggregation_mse, best_receive_beamformer, best_transmit_scalars, correlated_mse
 from optim.options import SolverOptions
 from optim.problem import AirCompProblem

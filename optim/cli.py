@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from optim import summary
+from optim.bounds import lower_bound
 from optim.comparison import METHODS, compare, entry_of
 from optim.digital import REFERENCES
 from optim.files import formats, load_problem, save_solution
@@ -73,9 +74,7 @@ def _solve(chosen: argparse.Namespace) -> None:
 
 def _bound(chosen: argparse.Namespace) -> None:
     problem = load_problem(chosen.file)
-    options = options_of({} if chosen.tolerance is None else {"bound_tolerance": chosen.tolerance})
-    # Every design comes with the bound; one start is the least that asks for it.
-    value = solve(problem, starts=1, bound_tolerance=options.bound_tolerance).lower_bound
+    value = lower_bound(problem, tolerance=chosen.tolerance)
     if chosen.json:
         _say(dump_json({"lower_bound": value}).rstrip())
     else:

@@ -1,15 +1,8 @@
-"""Solve, evaluate, bound: three verbs, each for both kinds of problem."""
+"""Solve and evaluate, each for both kinds of problem."""
 
-from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack, overload
+from typing import TypedDict, Unpack, overload
 
-import numpy as np
-from jaxtyping import Float
-
-from optim import certificate, checks, normal_form
-from optim.combined import bound, form
 from optim.combined.blocks import MultiBlockDesign, MultiBlockProblem
-from optim.combined.form import CombinedForm
 from optim.combined.mse import AnyProblem
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
@@ -95,59 +88,3 @@ def evaluate(
     if isinstance(problem, AirCompProblem) and isinstance(design, TransceiverDesign):
         return evaluate_receiver(problem, design)
     raise TypeError(f"a {type(design).__name__} is no design for a {type(problem).__name__}")
-
-
-def lower_bound(
-    problem: AirCompProblem | AnyProblem, multipliers: Any = None
-) -> Float[np.ndarray, "*batch"] | float:
-    r"""A number that no design can beat, from any multipliers; only their proportions matter.
-
-    Args:
-        multipliers: for one receiver :math:`\lambda_k \ge 0` of
-            :math:`\sum_k \lambda_k P_k h_k h_k^H \preceq \sigma^2 I`; for a combined problem one such array
-            per stream, of :math:`\sum_k \lambda_k h_k h_k^H \preceq W_i \sigma_i^2 I`. They are scaled to
-            the edge of this set. Without any, the better of uniform and matched multipliers, ``1 / (P_k
-            |h_k|^2)``.
-    """
-    if isinstance(problem, AirCompProblem):
-        return _receiver_bound(problem, multipliers)
-    return _combined_bound(problem, multipliers)
-
-
-def _receiver_bound(problem: AirCompProblem, multipliers: Any) -> Float[np.ndarray, "*batch"] | float:
-    normal = normal_form.apply(problem)
-    if multipliers is None:
-        candidates = certificate.closed_form_multipliers(normal)
-    else:
-        given = checks.real_array("multipliers", multipliers)
-        checks.non_negative("multipliers", given, "a bound needs multipliers of 0 or more")
-        shape = problem.target_gains.shape
-        candidates = normal.arranged(checks.broadcast("multipliers", given, shape).reshape(1, -1, shape[-1]))
-    value = certificate.dual_value(normal, candidates).max(axis=0).reshape(problem.batch_shape)
-    return value if problem.batch_shape else float(value)
-
-
-def _combined_bound(problem: AnyProblem, multipliers: Sequence[Any] | None) -> float:
-    normal = form.normalise(problem)
-    if multipliers is None:
-        candidates = bound.closed_form_multipliers(normal)
-    else:
-        candidates = _per_device_multipliers(normal, multipliers)[None] / normal.reference_divisor_w
-    return float(bound.combined_dual_value(normal, candidates).max())
-
-
-def _per_device_multipliers(normal: CombinedForm, multipliers: Sequence[Any]) -> Float[np.ndarray, "J K"]:
-    """Stream by stream to device by device."""
-    places = normal.places
-    if len(multipliers) != len(places):
-        raise ValueError(
-            f"multipliers has {len(multipliers)} entries: give {len(places)}, one array per stream, block by "
-            "block, the base station's first"
-        )
-    table = np.zeros(normal.budgets.targets.shape)
-    for stream, (block, index) in enumerate(places):
-        field, devices = f"multipliers[{stream}]", normal.problem.blocks[block].devices_of(index)
-        given = checks.real_array(field, multipliers[stream])
-        checks.non_negative(field, given, "a bound needs multipliers of 0 or more")
-        table[2 * block + min(index, 1), devices] = checks.broadcast(field, given, devices.shape)
-    return table

@@ -68,16 +68,18 @@ def _solve_chunk(rows: Rows, targets: PerDevice, tolerance: float) -> tuple[PerD
     running = np.arange(len(rows))
     for _ in range(MAX_STEPS):
         lifted_rows = state.rows @ state.lift
-        open_ = _open(state, lifted_rows, tolerance)
+        reached = _quadratics(lifted_rows, state.rows, state.targets)
+        open_ = _open(state, reached, tolerance)
         if not open_.all():
             multipliers[running[~open_]], lift[running[~open_]] = (
                 state.multipliers[~open_],
                 state.lift[~open_],
             )
-            running, state, lifted_rows = running[open_], state.kept(open_), lifted_rows[open_]
+            running, state = running[open_], state.kept(open_)
             if not running.size:
                 return multipliers, lift
-        state = _advanced(state, lifted_rows)
+            lifted_rows, reached = lifted_rows[open_], reached[open_]
+        state = _advanced(state, lifted_rows, reached)
     multipliers[running], lift[running] = state.multipliers, state.lift
     return multipliers, lift
 
@@ -98,16 +100,15 @@ def _start(rows: Rows, targets: PerDevice) -> _State:
     return _State(rows, targets, multipliers, level[:, None] / multipliers, level[:, None, None] * inverse)
 
 
-def _open(state: _State, lifted_rows: Rows, tolerance: float) -> Bool[np.ndarray, "B"]:
-    """Problems whose two objectives are still further apart than asked."""
-    reached = np.sqrt(np.maximum(_quadratics(lifted_rows, state.rows, state.targets), 0.0))
-    shortfall = np.maximum(state.targets - reached, 0.0)
+def _open(state: _State, reached: PerDevice, tolerance: float) -> Bool[np.ndarray, "B"]:
+    """Problems whose two objectives are still further apart than asked; `reached` is q."""
+    shortfall = np.maximum(state.targets - np.sqrt(np.maximum(reached, 0.0)), 0.0)
     primal = np.trace(state.lift, axis1=-2, axis2=-1).real + (shortfall**2).sum(axis=-1)
     dual = (state.targets**2 * state.multipliers / (1 + state.multipliers)).sum(axis=-1)
     return np.asarray(primal - dual > tolerance * dual)
 
 
-def _advanced(state: _State, lifted_rows: Rows) -> _State:
+def _advanced(state: _State, lifted_rows: Rows, reached: PerDevice) -> _State:
     """One step with the second-order correction of the affine one."""
     rows, multipliers, slack, lift = state.rows, state.multipliers, state.slack, state.lift
     columns = adjoint(rows)
@@ -128,7 +129,7 @@ def _advanced(state: _State, lifted_rows: Rows) -> _State:
     affine_lift = -lift - _hermitian(lift @ affine_dual @ inverse)
     affine_slack = -slack - slack / multipliers * affine
     second = _hermitian(affine_lift @ affine_dual @ inverse)
-    aim = CENTRING * _complementarity(state)[:, None]
+    aim = CENTRING * _complementarity(state, reached)[:, None]
     inverse_quadratics = _quadratics(inverse_rows, rows, multipliers)
     bend = affine * affine_slack / multipliers
     right = wanted - aim * inverse_quadratics + _quadratics(rows @ second, rows, multipliers)
@@ -164,11 +165,10 @@ def _coupling(
     return coupling
 
 
-def _complementarity(state: _State) -> Float[np.ndarray, "B"]:
+def _complementarity(state: _State, reached: PerDevice) -> Float[np.ndarray, "B"]:
     """The present mu: ``(tr X S + lambda^T v) / (n + K)``."""
     # tr X S = tr X - sum_k lambda_k q_k. Devices that only pad a batch have no share in it.
     heard = state.targets > 0
-    reached = _quadratics(state.rows @ state.lift, state.rows, state.targets)
     trace = np.trace(state.lift, axis1=-2, axis2=-1).real
     products = trace + np.where(heard, state.multipliers * (state.slack - reached), 0.0).sum(axis=-1)
     return products / (state.lift.shape[-1] + heard.sum(axis=-1))

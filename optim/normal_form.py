@@ -9,9 +9,10 @@ With :math:`a_k = \sqrt{\kappa P_k} h_k^H / \sigma`, :math:`x = \sigma m / (\sqr
 so path gains, powers and noise enter only as signal-to-noise ratios. A device with several antennas has one
 row for each. The form is canonical: devices stand in an order that only their gains and targets decide, and
 the coordinates of x are those of a QR decomposition of the first of them, with fixed phases. Renaming
-devices, rotating antennas or phases, and scaling channel with noise therefore change nothing, sampled starts
-included. A beamformer outside the span of the channels only adds noise: with fewer rows than antennas as many
-dimensions remain. Devices without target or channel stand last, and those that nobody needs are dropped.
+devices, rotating antennas (the receiver's, or a device's own) or phases, and scaling channel with noise
+therefore change nothing, sampled starts included. A beamformer outside the span of the channels only adds
+noise: with fewer rows than antennas as many dimensions remain. Devices without target or channel stand last,
+and those that nobody needs are dropped.
 """
 
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ def apply(problem: AirCompProblem) -> NormalForm:
     targets = np.take_along_axis(targets, order, axis=-1)
     rows = np.take_along_axis(rows, order[:, :, None, None], axis=1)
     rows = np.where((targets > 0)[:, :, None, None], rows, 0.0)
+    if flat.device_antennas > 1:
+        rows = _with_canonical_antennas(rows, targets)
     rows, basis = _canonical_coordinates(rows.reshape(len(rows), -1, rows.shape[-1]), targets)
     return NormalForm(
         rows, targets, flat.device_antennas, order, basis, norm, deviation, flat.misalignment_weight, lost
@@ -127,6 +130,17 @@ def _canonical_order(
     key = np.where(targets > 0, (1 + targets) * spread.real.sum(axis=(-2, -1)), -1.0)
     needed = max(1, int((targets > 0).sum(axis=-1).max(initial=0)))
     return np.argsort(-key, axis=-1, kind="stable")[:, :needed]
+
+
+def _with_canonical_antennas(
+    rows: Complex[np.ndarray, "B K T N"], targets: Float[np.ndarray, "B K"]
+) -> Complex[np.ndarray, "B K T N"]:
+    """Each device's rows along the eigenvectors of ``A_k (sum_j w_j A_j^H A_j) A_k^H``, largest first."""
+    size = np.abs(rows).max(axis=(1, 2, 3), initial=0.0)
+    unit = rows / np.where(size > 0, size, 1.0)[:, None, None, None]
+    weighted = (unit * np.sqrt(targets)[..., None, None]).reshape(len(rows), -1, rows.shape[-1])
+    modes = np.linalg.eigh(unit @ (adjoint(weighted) @ weighted)[:, None] @ adjoint(unit))[1]
+    return adjoint(modes[..., ::-1]) @ rows
 
 
 def _canonical_coordinates(

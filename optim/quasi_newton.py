@@ -4,6 +4,8 @@ Two products with the rows give the reduced error and its gradient :math:`x - \s
 limited-memory quasi-Newton method does the rest, on the logarithm of the error, since errors span decades.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Complex, Float
 
@@ -21,8 +23,30 @@ def descend(
     points: Complex[np.ndarray, "B n"],
     options: SolverOptions,
 ) -> Descent:
-    """Descend from every point, one after another."""
-    parts = [_descend_one(*problem, options) for problem in zip(rows, targets, points, strict=True)]
+    """Descend from every point to its end, in single precision and then in double."""
+    coarse = approach(rows, targets, points, options)
+    left = replace(options, max_iterations=max(1, options.max_iterations + 1 - len(coarse.history)))
+    fine = _side_by_side([_descend_one(*one, left) for one in zip(rows, targets, coarse.points, strict=True)])
+    # Errors on the way are those of single precision; none is kept that double precision does not confirm.
+    before = np.maximum(coarse.history[:-1], fine.history[0])
+    return replace(fine, history=np.concatenate([before, fine.history]))
+
+
+def approach(
+    rows: Complex[np.ndarray, "B KT n"],
+    targets: Float[np.ndarray, "B K"],
+    points: Complex[np.ndarray, "B n"],
+    options: SolverOptions,
+) -> Descent:
+    """Descend in single precision: a step is two products with the rows, which wait for memory."""
+    problems = zip(rows, targets, points, strict=True)
+    return _side_by_side(
+        [_descend_one(a.astype(np.complex64), w.astype(np.float32), x, options) for a, w, x in problems]
+    )
+
+
+def _side_by_side(parts: list[Descent]) -> Descent:
+    """Descents of single problems as those of a batch."""
     length = max(len(part.history) for part in parts)
     return Descent(
         points=np.concatenate([part.points for part in parts]),
@@ -67,7 +91,7 @@ def _descend_one(
         points=reached[None],
         errors=np.array([error]),
         settled=np.array([ended.status == 0]),
-        history=np.array(history)[:, None],
+        history=np.array([*history[:-1], error])[:, None],
     )
 
 
@@ -75,7 +99,7 @@ def error_and_gradient(
     rows: Complex[np.ndarray, "KT n"], targets: Float[np.ndarray, "K"], point: Complex[np.ndarray, "n"]
 ) -> tuple[float, Complex[np.ndarray, "n"]]:
     """The reduced error and half its gradient."""
-    received = rows @ point
+    received = rows @ point.astype(rows.dtype)
     device_antennas = len(rows) // len(targets)
     size = magnitudes(received, device_antennas)
     shortfall = np.maximum(targets - size, 0.0)

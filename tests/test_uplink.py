@@ -1,12 +1,15 @@
 """The design of a round, end to end, against the literal definition of every normalisation."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+import optim
 from airsim.build import build_simulation
+from airsim.scenario.channel import Method
 from airsim.uplink import TransceiverDesigner
 
 
@@ -62,3 +65,22 @@ def test_errors_and_joules_are_those_of_the_definition(scenario, normalisation, 
         assert engine.metrics["mse_predicted"][stream] == pytest.approx(predicted, rel=1e-6)
         joules = power * np.abs(design.transmit_scalars) ** 2 * uses[phase] / budget.bandwidth_hz
         np.testing.assert_allclose(np.array(spent_j[phase])[members], joules, rtol=1e-6)
+
+
+METHODS = get_args(Method)
+ONE_RECEIVER_ONLY = {"threshold", "branch-and-bound", "robust"}  # or, for a known channel, the default again
+
+
+def test_a_scenario_names_every_method_that_designs_all_receivers():
+    forcing = {method for method in optim.METHODS if method.startswith("uniform-forcing")}
+    assert set(METHODS) == set(optim.METHODS) - forcing - ONE_RECEIVER_ONLY
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_a_scenario_designs_its_rounds_and_none_beats_the_default(scenario, method):
+    pis = []
+    for name in (method, "auto"):
+        engine = build_simulation(scenario(allocation__method=name, allocation__starts=2)).engine
+        engine.begin(0, range(8))
+        pis.append(engine.metrics["pi_predicted"])
+    assert np.isfinite(pis[0]) and pis[0] >= pis[1] * (1 - 1e-3)

@@ -85,15 +85,33 @@ class Uplink(Section):
     csi: Literal["perfect"] = "perfect"
 
 
+# The methods of `optim` that design all receivers of a round.
+Method = Literal[
+    "auto",
+    "sqp",
+    "phase-mm",
+    "alternating",
+    "sca",
+    "sdr",
+    "equal-split",
+    "full-power",
+    "inversion",
+    "truncated-inversion",
+    "random-direction",
+    "weighted-sum",
+    "leading-eigenvector",
+    "weakest-device",
+    "antenna-selection",
+]
+
+
 class Allocation(Section):
     """The design of transmit scalars and receive beamformers, once per round.
 
     `misalignment_weight` divides the noise in the design: 1 minimises the MSE, more lowers the bias.
     """
 
-    method: Literal["auto", "sqp", "phase-mm", "alternating", "sca", "sdr", "full-power", "inversion"] = (
-        "auto"
-    )
+    method: Method = "auto"
     misalignment_weight: Positive = 1.0
     starts: Count = 4
     max_iterations: Count = 8

@@ -94,12 +94,12 @@ def packed(
     )
     solution = Solution(
         design=design,
-        misalignment=_shaped(mse.misalignment(problem, design), batch),
-        csi_term=_shaped(mse.csi_error(problem, design), batch),
-        noise_term=_shaped(mse.noise(problem, design), batch),
-        misalignment_weight=_shaped(problem.misalignment_weight, batch),
+        misalignment=shaped(mse.misalignment(problem, design), batch),
+        csi_term=shaped(mse.csi_error(problem, design), batch),
+        noise_term=shaped(mse.noise(problem, design), batch),
+        misalignment_weight=shaped(problem.misalignment_weight, batch),
         power_budget_w=problem.power_budget_w,
-        lower_bound=_shaped(bound, batch),
+        lower_bound=shaped(bound, batch),
         status=tuple(status for status, _ in endings) if batch else endings[0][0],
         history=tuple(history for _, history in endings) if batch else endings[0][1],
     )
@@ -131,5 +131,6 @@ def assemble_beams(
     return assemble(problem, form, design, endings, multipliers)
 
 
-def _shaped(values: Float[np.ndarray, "*any"], batch: tuple[int, ...]) -> Float[np.ndarray, "*batch"] | float:
+def shaped(values: Float[np.ndarray, "*any"], batch: tuple[int, ...]) -> Float[np.ndarray, "*batch"] | float:
+    """Values of a flat batch in the batch shape of the problem; a float for a single one."""
     return values.reshape(batch) if batch else float(values.reshape(()))

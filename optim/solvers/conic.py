@@ -97,11 +97,32 @@ def lost_signal(lost_weight: Any, arriving: Any, power: Any) -> tuple[Any, list[
     return cp.sum_squares(cp.multiply(lost_weight, 1 - tau)), [product, tau <= 1]
 
 
-def power_variables(budgets: DeviceBudgets) -> tuple[Any, list[Any]]:
-    """Relative powers of all phases within peak and average."""
-    power = cp.Variable(budgets.targets.shape, nonneg=True)
-    peaks = np.broadcast_to(budgets.peak, budgets.targets.shape)
-    return power, [power <= peaks, budgets.shares[:, 0] @ power <= budgets.average]
+@dataclass(frozen=True, eq=False)
+class PowerLimits:
+    """Relative powers of all phases within peak and average, whose values are parameters."""
+
+    power: Any
+    peak: Any
+    average: Any
+    shares: Any
+
+    @property
+    def constraints(self) -> list[Any]:
+        """What the powers keep."""
+        return [self.power <= self.peak, self.shares @ self.power <= self.average]
+
+    def load(self, budgets: DeviceBudgets) -> None:
+        """Put in the numbers of a problem."""
+        self.peak.value = np.broadcast_to(budgets.peak, budgets.targets.shape)
+        self.average.value = budgets.average
+        self.shares.value = budgets.shares[:, 0]
+
+
+def power_limits(num_phases: int, num_devices: int) -> PowerLimits:
+    """Power variables of every phase and device, and their limits."""
+    power = cp.Variable((num_phases, num_devices), nonneg=True)
+    peak, average = cp.Parameter(power.shape, nonneg=True), cp.Parameter(num_devices, nonneg=True)
+    return PowerLimits(power, peak, average, cp.Parameter(num_phases, nonneg=True))
 
 
 def solve_conic(problem: Any, solver: str = "") -> str:

@@ -45,14 +45,11 @@ class StreamProgram:
 
 @dataclass(frozen=True, eq=False)
 class RelaxationProgram:
-    """The whole program; `peak`, `average` and `shares` are None where powers are fixed."""
+    """The whole program; `power` is None where powers are fixed."""
 
     problem: Any
     parts: tuple[StreamProgram, ...]
     power: Any
-    peak: Any = None
-    average: Any = None
-    shares: Any = None
 
     def solve(
         self, streams: Sequence[ConicStream], fallback_power: Float[np.ndarray, "J K"], solver: str
@@ -83,10 +80,8 @@ def relax_receiver(stream: ConicStream, num_devices: int, solver: str) -> Lifted
 def relax_combined(streams: Sequence[ConicStream], budgets: DeviceBudgets, solver: str) -> Lifted:
     """Several receivers and the powers of all devices."""
     shapes = tuple((s.phase, tuple(s.devices.tolist()), s.rows.shape[1]) for s in streams)
-    program = _combined_program(shapes, *budgets.targets.shape, threading.get_ident())
-    program.peak.value = np.broadcast_to(budgets.peak, budgets.targets.shape)
-    program.average.value = budgets.average
-    program.shares.value = budgets.shares[:, 0]
+    program, limits = _combined_program(shapes, *budgets.targets.shape, threading.get_ident())
+    limits.load(budgets)
     return program.solve(streams, np.ones(budgets.targets.shape), solver)
 
 
@@ -115,9 +110,6 @@ def _receiver_program(num_heard: int, size: int, thread: int) -> RelaxationProgr
 @functools.lru_cache(maxsize=16)
 def _combined_program(
     shapes: tuple[StreamShape, ...], num_phases: int, num_devices: int, thread: int
-) -> RelaxationProgram:
-    power = cp.Variable((num_phases, num_devices), nonneg=True)
-    peak, average = cp.Parameter(power.shape, nonneg=True), cp.Parameter(num_devices, nonneg=True)
-    shares = cp.Parameter(num_phases, nonneg=True)
-    program = assembled(shapes, power, [power <= peak, shares @ power <= average])
-    return RelaxationProgram(program.problem, program.parts, power, peak, average, shares)
+) -> tuple[RelaxationProgram, conic.PowerLimits]:
+    limits = conic.power_limits(num_phases, num_devices)
+    return assembled(shapes, limits.power, limits.constraints), limits

@@ -20,7 +20,8 @@ from optim.robust_step import best_trial, model_minimiser
 from optim.solution import History, Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, packed
 from optim.solvers.descent import best_of
-from optim.solvers.sequential_quadratic import SequentialQuadratic, bound_and_starts, tempering
+from optim.solvers.sequential_quadratic import SequentialQuadratic, bound_and_starts
+from optim.tight_bound import tempering
 
 Endings = list[tuple[Status, History]]
 # Entries of the rows of all starts in a chunk.

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, final
 
 import numpy as np
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 
 from optim import normal_form, quasi_newton, sqp
 from optim.combined import design
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
 from optim.homotopy import FINE
-from optim.interior_point import tight_multipliers
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import arriving, magnitudes
@@ -21,12 +20,8 @@ from optim.solution import History, Solution, Status
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
 from optim.starts import drawn_starts, repeated, starting_points
 from optim.threshold import scaled_along
+from optim.tight_bound import LARGEST_SYSTEM, relaxed, tempering
 
-# Amplitude ratio to the noise beyond which the design no longer changes (relative change 1e-10): stronger
-# problems are designed at this one, where the numbers keep their digits.
-STRONGEST = 1e5
-# Devices beyond which the bound takes only the hardest into account: its K x K systems would not fit.
-LARGEST_SYSTEM = 1200
 # Entries of one problem's rows beyond which descents go by gradients alone.
 LARGEST_SECOND_ORDER = 1_000_000
 # Devices per dimension beyond which descents go through softer problems first.
@@ -74,32 +69,26 @@ def designed(form: NormalForm, options: SolverOptions) -> Designed:
     points, endings = _descend_all(form, soft, starts, options)
     # At full strength the best scale changes only for tempered problems.
     points = scaled_along(form.rows, form.targets, points, form.device_antennas)
+    loose = form.targets.shape[-1] > LARGEST_SYSTEM and bool(np.isfinite(options.bound_tolerance))
+    if loose:
+        endings = [(Status.LOOSE_BOUND if s is Status.CONVERGED else s, history) for s, history in endings]
+    return Designed(points, _led_to(form, points, endings, whole=factor == 1), multipliers)
+
+
+def _led_to(
+    form: NormalForm,
+    points: Complex[np.ndarray, "B n"],
+    endings: list[tuple[Status, History]],
+    whole: Bool[np.ndarray, "B"],
+) -> list[tuple[Status, History]]:
+    """Endings whose histories fall to the objective reached; errors of a tempered problem are not its own."""
     size = magnitudes(arriving(form.rows, points), form.device_antennas)
     errors = (np.abs(points) ** 2).sum(axis=-1) + (np.maximum(form.targets - size, 0.0) ** 2).sum(axis=-1)
-    reached = form.objective(errors).tolist()
-    loose = form.targets.shape[-1] > LARGEST_SYSTEM and bool(np.isfinite(options.bound_tolerance))
-    endings = [
-        _ended(ending, value, whole, loose)
-        for ending, value, whole in zip(endings, reached, (factor == 1).tolist(), strict=True)
+    ends = form.objective(errors).tolist()
+    return [
+        (status, (*(value for value in (history if own else ()) if value > end), end))
+        for (status, history), end, own in zip(endings, ends, whole, strict=True)
     ]
-    return Designed(points, endings, multipliers)
-
-
-def _ended(
-    ending: tuple[Status, History], reached: float, whole: bool, loose: bool
-) -> tuple[Status, History]:
-    """The ending with the objective reached; errors of a tempered problem are none of the problem itself."""
-    status, history = ending
-    if loose and status is Status.CONVERGED:
-        status = Status.LOOSE_BOUND
-    return status, (*(value for value in history if whole and value > reached), reached)
-
-
-def tempering(form: NormalForm) -> Float[np.ndarray, "B"]:
-    """Factors that weaken the rows of problems in which even the weakest device drowns all noise."""
-    strength = np.sqrt((np.abs(form.rows) ** 2).reshape(*form.targets.shape, -1).sum(axis=-1))
-    weakest = np.where(form.targets > 0, strength, np.inf).min(axis=-1, initial=np.inf)
-    return np.where(np.isfinite(weakest), STRONGEST / np.maximum(weakest, STRONGEST), 1.0)
 
 
 def bound_and_starts(
@@ -111,28 +100,6 @@ def bound_and_starts(
         multipliers, lift = relaxed(rows, targets, options.bound_tolerance)
         return multipliers[None], drawn_starts(lift, options.starts, rng)
     return None, starting_points(rows, targets, options.starts, rng)
-
-
-def relaxed(
-    rows: Complex[np.ndarray, "B KT n"], targets: Float[np.ndarray, "B K"], tolerance: float
-) -> tuple[Float[np.ndarray, "B K"], Complex[np.ndarray, "B n n"]]:
-    """Multipliers and X of the relaxation, of the devices hardest to hear if there are too many for a system.
-
-    The others then have the multiplier 0, as strong devices have anyway: valid, and the looser the more of
-    them would send at full power.
-    """
-    if targets.shape[-1] <= LARGEST_SYSTEM:
-        return tight_multipliers(rows, targets, tolerance)
-    by_device = rows.reshape(*targets.shape, -1, rows.shape[-1])
-    strength = (by_device.real**2).sum(axis=(-2, -1)) + (by_device.imag**2).sum(axis=(-2, -1))
-    quality = np.where(targets > 0, strength / np.where(targets > 0, targets, 1.0) ** 2, np.inf)
-    hardest = np.argpartition(quality, LARGEST_SYSTEM, axis=-1)[:, :LARGEST_SYSTEM]
-    chosen = np.take_along_axis(by_device, hardest[..., None, None], axis=1)
-    chosen_rows = chosen.reshape(len(rows), -1, rows.shape[-1])
-    some, lift = tight_multipliers(chosen_rows, np.take_along_axis(targets, hardest, axis=-1), tolerance)
-    multipliers = np.zeros(targets.shape)
-    np.put_along_axis(multipliers, hardest, some, axis=-1)
-    return multipliers, lift
 
 
 def _descend_all(
@@ -151,9 +118,12 @@ def _descend_all(
         flat_rows = many_rows.reshape(-1, *rows.shape[1:])
         flat_targets = many_targets.reshape(-1, form.targets.shape[-1])
         begun = begun.reshape(len(flat_rows), -1)
-        descend = sqp.descend if flat_rows[0].size <= LARGEST_SECOND_ORDER else quasi_newton.descend
+        second_order = flat_rows[0].size <= LARGEST_SECOND_ORDER
+        approach, descend = (
+            (sqp.descend,) * 2 if second_order else (quasi_newton.approach, quasi_newton.descend)
+        )
         if flat_targets.shape[-1] >= CROWD * begun.shape[-1]:
-            begun = tracked(descend, flat_rows, flat_targets, begun, options)
+            begun = tracked(approach, flat_rows, flat_targets, begun, options)
         descent = descend(flat_rows, flat_targets, begun, options)
         errors = descent.errors.reshape(len(starts), -1)
         best = np.argmin(errors, axis=0) * errors.shape[1] + np.arange(errors.shape[1])
@@ -163,7 +133,7 @@ def _descend_all(
 
 
 def tracked(
-    descend: Callable[..., sqp.Descent],
+    approach: Callable[..., sqp.Descent],
     rows: Complex[np.ndarray, "B KT n"],
     targets: Float[np.ndarray, "B K"],
     points: Complex[np.ndarray, "B n"],
@@ -175,7 +145,7 @@ def tracked(
     device_antennas = rows.shape[-2] // targets.shape[-1]
     for level in range(int(FINE.level_counts(softest).max(initial=0)), 0, -1):
         softer = rows * FINE.factors_at(softest, level)[:, None, None]
-        points = descend(
+        points = approach(
             softer, targets, scaled_along(softer, targets, points, device_antennas), short
         ).points
     return scaled_along(rows, targets, points, device_antennas)

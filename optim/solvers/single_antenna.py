@@ -4,18 +4,18 @@ from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
+from jaxtyping import Float
 
-from optim import normal_form
+from optim import mse, scalar_rule
 from optim.combined.mse import AnyProblem
 from optim.combined.solution import CombinedSolution
+from optim.design import TransceiverDesign
 from optim.options import SolverOptions
-from optim.phase_step import reduced_error
 from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
-from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
+from optim.solvers.base import AbstractTransceiverSolver, shaped
 from optim.solvers.robust import RobustDesign
 from optim.solvers.sequential_quadratic import SequentialQuadratic
-from optim.threshold import scaled_along
 
 
 @final
@@ -29,10 +29,29 @@ class ThresholdRule(AbstractTransceiverSolver):
                 f"channel has {problem.num_antennas} antennas, but method 'threshold' is exact for one only: "
                 "use 'auto' or 'sqp'"
             )
-        form = normal_form.apply(problem)
-        points = scaled_along(form.rows, form.targets, np.ones_like(form.rows[:, 0]))
-        errors = form.objective(reduced_error(form.rows, form.targets, points))
-        return assemble_beams(problem, form, points, [(Status.CLOSED_FORM, (float(e),)) for e in errors])
+        found = scalar_rule.design(problem)
+        batch = problem.batch_shape
+        design = TransceiverDesign(
+            found.transmit_scalars.reshape(*batch, problem.num_devices),
+            found.receive_scalar.astype(np.complex128).reshape(*batch, 1),
+        )
+        csi_term = mse.csi_error(problem, design)
+        reached = (
+            np.ravel(problem.misalignment_weight) * found.misalignment + found.noise + np.ravel(csi_term)
+        )
+        statuses = _statuses(found.receive_scalar)
+        histories = tuple(zip(reached.tolist(), strict=True))
+        return Solution(
+            design=design,
+            misalignment=shaped(found.misalignment, batch),
+            csi_term=shaped(csi_term, batch),
+            noise_term=shaped(found.noise, batch),
+            misalignment_weight=shaped(problem.misalignment_weight, batch),
+            power_budget_w=problem.power_budget_w,
+            lower_bound=shaped(found.bound, batch),
+            status=statuses if batch else statuses[0],
+            history=histories if batch else histories[0],
+        )
 
     def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         raise ValueError(
@@ -59,3 +78,10 @@ class Automatic(AbstractTransceiverSolver):
 
     def solve_combined(self, problem: AnyProblem) -> CombinedSolution:
         return SequentialQuadratic(self.options).solve_combined(problem)
+
+
+def _statuses(receive_scalar: Float[np.ndarray, "B"]) -> tuple[Status, ...]:
+    silent = receive_scalar == 0
+    if not silent.any():
+        return (Status.CLOSED_FORM,) * len(silent)
+    return tuple(Status.SILENT if quiet else Status.CLOSED_FORM for quiet in silent.tolist())

@@ -1,18 +1,14 @@
-r"""Successive convex approximation by cvxpy: one program per problem, new numbers in every step.
+"""Successive convex approximation by cvxpy: one program per shape, new numbers in every step."""
 
-The squared gain is replaced by its tangent at the present point, :math:`|a_k x|^2 \ge 2 \Re\{\bar z_k a_k
-x\} - |z_k|^2`, which leaves a convex problem in beams and powers together. Complex parameters would make
-cvxpy rebuild the program each time, so beams are real vectors here.
-"""
-
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 import cvxpy as cp
 import numpy as np
 from jaxtyping import Complex
 
-from optim import hinge, normal_form
+from optim import normal_form
 from optim.combined.certify import certified
 from optim.combined.form import Beams, CombinedForm, normalise
 from optim.combined.joint import equal_split, screened_beams
@@ -21,10 +17,10 @@ from optim.combined.power_split import available_power
 from optim.combined.solution import CombinedSolution
 from optim.normal_form import NormalForm
 from optim.options import SolverOptions
-from optim.phase_step import arriving, reduced_error
+from optim.phase_step import reduced_error
 from optim.problem import AirCompProblem
 from optim.solution import History, Solution, Status
-from optim.solvers import conic
+from optim.solvers import conic, tangents
 from optim.solvers.base import AbstractTransceiverSolver, assemble_beams
 from optim.solvers.conic import ConicStream
 from optim.solvers.descent import rescaled
@@ -55,44 +51,6 @@ class SuccessiveConvexApproximation(AbstractTransceiverSolver):
         return _descend_combined(form, tuple(points[0] for points in starts), self.options)
 
 
-@dataclass(frozen=True, eq=False)
-class Tangent:
-    """The parametrised part of one stream: slopes and offsets of the linearised gains."""
-
-    stream: ConicStream
-    beam: Any
-    slopes: Any
-    offsets: Any
-
-    def touch(self, point: Complex[np.ndarray, "n"]) -> None:
-        """Put the tangent at a normal-form point."""
-        scaled = point / self.stream.beam_unit
-        received = arriving(self.stream.rows, scaled)
-        self.slopes.value = 2 * hinge.real_rows(received.conj()[:, None] * self.stream.rows)
-        self.offsets.value = np.abs(received) ** 2
-
-    def point(self) -> Complex[np.ndarray, "n"]:
-        """The normal-form point the program ended at."""
-        return hinge.complex_point(np.asarray(self.beam.value)) * self.stream.beam_unit
-
-
-def _program(
-    streams: list[ConicStream], power: Any, constraints: list[cp.Constraint]
-) -> tuple[Any, list[Tangent]]:
-    """The convex program of one step, to be re-solved with new tangents."""
-    cost, tangents = [], []
-    for stream in streams:
-        num_devices, size = stream.rows.shape
-        beam = cp.Variable(2 * size)
-        slopes, offsets = cp.Parameter((num_devices, 2 * size)), cp.Parameter(num_devices, nonneg=True)
-        available = power[stream.phase][stream.devices]
-        lost, cones = conic.lost_signal(stream.lost_weight, slopes @ beam - offsets, available)
-        cost.append(cp.sum_squares(beam) + lost)
-        constraints = [*constraints, *cones]
-        tangents.append(Tangent(stream, beam, slopes, offsets))
-    return cp.Problem(cp.Minimize(sum(cost)), constraints), tangents
-
-
 def _descend_receiver(
     form: NormalForm, index: int, point: Complex[np.ndarray, "n"], options: SolverOptions
 ) -> tuple[Complex[np.ndarray, "n"], Status, History]:
@@ -101,15 +59,15 @@ def _descend_receiver(
     stream = conic.receiver_stream(rows, targets, history[0])
     if stream is None:
         return point, Status.SILENT, tuple(history)
-    program, (tangent,) = _program([stream], np.ones((1, len(rows))), [])
+    program = tangents.receiver_program(stream)
     status = Status.ITERATION_LIMIT
     for _ in range(options.max_iterations):
-        tangent.touch(point)
-        verdict = conic.solve_conic(program, options.conic_solver)
+        program.touch([point])
+        verdict = program.solve(options.conic_solver)
         if verdict == conic.FAILED:
             status = Status.INFEASIBLE
             break
-        stepped = tangent.point()
+        (stepped,) = program.points()
         error = float(reduced_error(rows, targets, stepped))
         fall = history[-1] - error
         if fall > 0:
@@ -125,17 +83,17 @@ def _descend_combined(form: CombinedForm, beams: Beams, options: SolverOptions) 
     available = equal_split(form, 1)[0]
     error = float(form.error(beams, form.strengths(beams), available))
     history, status = [error * form.scale], Status.ITERATION_LIMIT
-    power, limits = conic.power_variables(form.budgets)
     streams = conic.combined_streams(form, error)
-    program, tangents = _program(streams, power, limits)
-    for _ in range(options.max_iterations if streams else 0):
-        for tangent in tangents:
-            tangent.touch(beams[tangent.stream.phase][tangent.stream.receiver])
-        verdict = conic.solve_conic(program, options.conic_solver)
+    if not streams:
+        return certified(form, beams, available, status, tuple(history))
+    program = tangents.combined_program(streams, form.budgets)
+    for _ in range(options.max_iterations):
+        program.touch([beams[stream.phase][stream.receiver] for stream in streams])
+        verdict = program.solve(options.conic_solver)
         if verdict == conic.FAILED:
             status = Status.INFEASIBLE
             break
-        stepped = _gathered(beams, tangents)
+        stepped = _gathered(beams, streams, program.points())
         strengths = form.strengths(stepped)
         split = available_power(form.budgets, strengths)
         fall = error - float(form.error(stepped, strengths, split))
@@ -155,9 +113,11 @@ def _ended(verdict: str, fall: float) -> Status:
     return conic.STATUSES.get(verdict, Status.CONVERGED)
 
 
-def _gathered(beams: Beams, tangents: list[Tangent]) -> Beams:
+def _gathered(
+    beams: Beams, streams: Sequence[ConicStream], points: Sequence[Complex[np.ndarray, "_"]]
+) -> Beams:
     """The beams with every stream of the program replaced by its solution."""
-    gathered = tuple(points.copy() for points in beams)
-    for tangent in tangents:
-        gathered[tangent.stream.phase][tangent.stream.receiver] = tangent.point()
+    gathered = tuple(beam.copy() for beam in beams)
+    for stream, point in zip(streams, points, strict=True):
+        gathered[stream.phase][stream.receiver] = point
     return gathered

@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 
 import optim
-from optim import normal_form
-from optim.certificate import dual_value
-from optim.interior_point import tight_multipliers
 from tests.benchmarks import usual_script
 from tests.benchmarks.cells import cell, mixed_cells
 from tests.benchmarks.clocks import clocked, median_spent
@@ -40,16 +37,10 @@ def ratios(theirs, solver_s, ours):
     )
 
 
-def bound_of(problem, tolerance):
-    form = normal_form.apply(problem)
-    multipliers, _ = tight_multipliers(form.rows, form.targets, tolerance)
-    return dual_value(form, multipliers[None])[0]
-
-
 @pytest.mark.parametrize("size", [(10, 4), (20, 8)], ids=str)
 def test_the_bound_against_the_joint_relaxation(size):
     problem = mixed_cells(1, BATCH, *size)
-    bound, spent = clocked(lambda: bound_of(problem, 1e-3), repeats=5)
+    bound, spent = clocked(lambda: optim.lower_bound(problem, tolerance=1e-3), repeats=5)
     relaxation = lambda instance: usual_script.joint_relaxation(*usual_script.normalised(instance))  # noqa: E731
     values, theirs, solver_s = referenced(relaxation, problem, REFERENCES[size])
     relative = bound[: len(values)] / (np.array(values) * (problem.target_gains[: len(values)] ** 2).sum(-1))
@@ -115,10 +106,10 @@ def test_a_thousand_devices(snr_db):
         )
 
 
-@pytest.mark.parametrize("devices", [3_000])
+@pytest.mark.parametrize("devices", [3_000, 100_000])
 def test_many_devices_with_the_cheap_bound(devices):
     problem = cell(np.random.default_rng(5), 1, devices, 64, 10.0)
-    solution, spent = clocked(lambda: optim.solve(problem, starts=1, bound_tolerance=np.inf))
+    solution, spent = clocked(lambda: optim.solve(problem, starts=1, bound_tolerance=1e-2))
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"\nK={devices} N=64: {spent.wall_s:.1f} s (cpu {spent.cpu_s:.1f}), cheap bound's gap "

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import optim
 from optim import normal_form
 from optim.certificate import dual_value, stationary_multipliers
-from tests.optim.instances import combined, rayleigh, receiver
+from tests.optim.instances import combined, estimated, rayleigh, receiver
 
 
 @settings(max_examples=60, deadline=None)
@@ -144,3 +144,27 @@ def test_verify_finds_too_much_average_power():
     object.__setattr__(generous, "average_power_w", 3 * problem.average_power_w)
     with pytest.raises(optim.VerificationError, match="average power"):
         optim.solve(generous).verify(problem)
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-4])
+def test_the_bound_without_a_design_is_as_near_to_the_relaxations_value_as_asked(tolerance):
+    for problem in (receiver(seed=8, devices=8, antennas=3), combined(seed=8)):
+        exact = optim.lower_bound(problem, tolerance=1e-8)
+        for bound, reach in (
+            (optim.lower_bound(problem, tolerance=tolerance), tolerance),
+            (optim.solve(problem, bound_tolerance=tolerance).lower_bound, tolerance),
+            (optim.solve(problem).lower_bound, 1e-3),
+        ):
+            assert exact / (1 + reach) <= bound <= exact * (1 + 1e-8)
+
+
+def test_an_uncertain_channels_bound_is_that_of_its_robust_design():
+    problem = estimated(seed=1)
+    assert optim.lower_bound(problem) == optim.solve(problem, "robust", starts=1).lower_bound
+
+
+def test_multipliers_and_a_tolerance_exclude_each_other():
+    with pytest.raises(ValueError, match="both given"):
+        optim.lower_bound(receiver(), 1.0, tolerance=1e-3)
+    with pytest.raises(ValueError, match="bound_tolerance"):
+        optim.lower_bound(receiver(), tolerance=0.0)

@@ -142,6 +142,14 @@ def test_renaming_devices_rotating_antennas_and_phases_change_nothing(case):
 
 
 @many
+@given(case=cases(device_antennas=(2, 3)))
+def test_rotating_a_devices_own_antennas_changes_nothing(case):
+    problem, rng = case.problem(), np.random.default_rng(case.seed + 2)
+    turned = np.linalg.qr(rayleigh(rng, case.devices, case.device_antennas, case.device_antennas))[0]
+    agree(problem, [problem.replaced(channel=problem.channel @ turned)])
+
+
+@many
 @given(case=cases(device_antennas=(1, 1, 2)), shift_db=st.floats(-100, 100))
 def test_only_the_ratio_of_channel_and_noise_matters_over_200_decibels(case, shift_db):
     problem, factor = case.problem(), 10 ** (shift_db / 20)
