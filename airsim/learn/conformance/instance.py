@@ -68,7 +68,7 @@ class Instance:
         return self._changed(stack_common(self.state.layers, torch.tensor(self.ranks)), "own", None)
 
     def train(self, before: AdapterStack, live: LiveLayers) -> AdapterStack:
-        """Stand-in for training: every live factor of every device moves, the others stay."""
+        """Stand-in for training: live factors shrink a little and move; some tails shrink, some grow."""
         return self._changed(before, "trained", live)
 
     def _draw(self, name: str, index: int, shape: Sequence[int]) -> Tensor:
@@ -78,9 +78,9 @@ class Instance:
         layers: dict[str, LoRAFactors] = {}
         for index, (name, factors) in enumerate(stack.layers.items()):
             moved = live[name] if live is not None else Live.BOTH
-            a = self._draw(f"{stream}-a", index, factors.a.shape) * (Live.A in moved)
-            b = self._draw(f"{stream}-b", index, factors.b.shape) * (Live.B in moved)
-            layers[name] = LoRAFactors(factors.a + a, factors.b + b)
+            a = 0.5 * self._draw(f"{stream}-a", index, factors.a.shape) - 0.2 * factors.a
+            b = 0.5 * self._draw(f"{stream}-b", index, factors.b.shape) - 0.2 * factors.b
+            layers[name] = LoRAFactors(factors.a + a * (Live.A in moved), factors.b + b * (Live.B in moved))
         return AdapterStack(layers, stack.ranks).truncate(stack.ranks)
 
 

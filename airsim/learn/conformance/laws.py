@@ -22,7 +22,7 @@ from airsim.learn.conformance.instance import (
     largest_error,
 )
 from airsim.learn.conformance.play import Round, play
-from airsim.learn.operators.base import OnAir, RoundView, uplink_reals
+from airsim.learn.operators.base import OnAir, uplink_reals
 
 EXACT = 1e-12
 # Methods that broadcast the best approximation of what they average, and those that leave devices their B.
@@ -111,7 +111,7 @@ def chunk_error(played: Round) -> float:
     """Difference between payloads, masks and control numbers of one chunk and of two."""
     view, parts = played.view, []
     for rows in ((0,), (1, 2, 3)):
-        chunk = RoundView(view.index, view.state, view.participants.take(rows))
+        chunk = view.take(rows)
         parts.append(played.operator.encode(played.before.take(rows), played.after.take(rows), chunk))
     whole = played.sent
     payload, sent = torch.cat([part.payload for part in parts]), torch.cat([part.sent for part in parts])

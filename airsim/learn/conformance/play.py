@@ -88,7 +88,7 @@ def play(
         state = one_cluster(state.layers, state.scaling, inst.num_devices)
     state = operator.start(state)
     before = operator.broadcast(state, inst.kept.take(PRESENT), PRESENT)
-    after = operator.finish_locally(before, inst.train(before, operator.live(state, index)))
+    after = operator.finish_locally(before, inst.train(before, operator.live(state, index)), state)
     view = RoundView(index, state, replace(inst.participants, ranks=after.ranks))
     sent = operator.encode(before, after, view)
     update = aggregate(operator, sent, view)

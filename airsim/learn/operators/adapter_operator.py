@@ -15,7 +15,14 @@ from torch import Tensor
 from airsim.learn.adapter_stack import AbstractScaling, AdapterStack, stack_common
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.operators.base import RoundView, Sends, Transmission
-from airsim.learn.operators.payload import LiveLayers, coverage, flatten_live, place, sent_entries
+from airsim.learn.operators.payload import (
+    LiveLayers,
+    coverage,
+    flatten_change,
+    flatten_live,
+    place,
+    sent_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,15 @@ def send_factors(
 ) -> Transmission:
     """The live factors of devices, or their change since the last broadcast, padded to one length."""
     require_known_ranks(after, view)
-    payload = flatten_live(folded(after, view.state).layers, live)
+    trained = folded(after, view.state).layers
     if sends == "change":
-        # Beyond a rank that was just given up nothing is sent, not even the way back to 0.
-        held = before if torch.equal(before.ranks, after.ranks) else before.truncate(after.ranks)
-        payload = payload - flatten_live(folded(held, view.state).layers, live)
+        held = folded(before, view.state)
+        if not torch.equal(before.ranks, after.ranks):
+            # Beyond a rank that was just given up nothing is sent, not even the way back to 0.
+            held = held.truncate(after.ranks)
+        payload = flatten_change(trained, held.layers, live)
+    else:
+        payload = flatten_live(trained, live)
     return Transmission(payload, sent_entries(after, live), no_control(payload))
 
 
@@ -110,6 +121,11 @@ def named(layers: Mapping[str, LoRAFactors], live: LiveLayers) -> dict[str, Tens
 def no_control(payload: Float[Tensor, "K D"]) -> Float[Tensor, "K 0"]:
     """Nothing on the control channel."""
     return payload.new_zeros(payload.shape[0], 0)
+
+
+def give_up_ranks(stack: AdapterStack, ranks: Int[Tensor, "K"], state: AdapterState) -> AdapterStack:
+    """Devices cut to lower ranks for good; what remains of their updates stays as it is."""
+    return _scaled(folded(stack, state).truncate(ranks), state, -1)
 
 
 def require_known_ranks(stack: AdapterStack, view: AdapterView) -> None:

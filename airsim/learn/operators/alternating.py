@@ -57,13 +57,17 @@ class AbstractOneFactor(AbstractAggregationOperator[AdapterStack, AdapterState])
         """The same factor in every layer."""
         return everywhere(state.layers, self.live_factor(round_index))
 
+    def admit(self, view: AdapterView) -> None:
+        """Devices of the common rank only."""
+        require_common_rank(view, type(self).__name__)
+
     def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
         """The live factor of each device, or its change."""
         return send_factors(before, after, view, self.live(view.state, view.index), self.sends)
 
     def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> ServerUpdate[AdapterState]:
         """The mean of the live factor beside the dead one."""
-        require_common_rank(view, type(self).__name__)
+        self.admit(view)
         layers = mean_factors(received, view, self.live(view.state, view.index), self.sends)
         return ServerUpdate(AdapterState(layers, view.state.scaling))
 

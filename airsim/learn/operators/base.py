@@ -52,6 +52,10 @@ class RoundView(Generic[StateT]):
     state: StateT
     participants: Participants
 
+    def take(self, rows: Sequence[int]) -> "RoundView[StateT]":
+        """The view of a chunk of the participants, by place."""
+        return RoundView(self.index, self.state, self.participants.take(rows))
+
 
 @dataclass(frozen=True)
 class Transmission:
@@ -99,6 +103,12 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
     def on_air(self) -> OnAir:
         """What the server needs of the uploads, on the route that is chosen."""
 
+    def admit(self, view: RoundView[StateT]) -> None:
+        """Refuse, with a ValueError, participants for whom the method is not defined; `decode` asks again.
+
+        Who builds a federation asks before the first round, with all its devices as participants.
+        """
+
     @abc.abstractmethod
     def live(self, state: StateT, round_index: int) -> LiveLayers:
         """The factors of each adapted layer that are trained in a round; none where full weights are."""
@@ -127,7 +137,7 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
         """The state of the first round, from given adapters; some methods draw factors of their own."""
         return state
 
-    def finish_locally(self, before: HeldT, after: HeldT) -> HeldT:
+    def finish_locally(self, before: HeldT, after: HeldT, state: StateT) -> HeldT:
         """What devices make of their trained adapters before they send; nothing, unless a method says so."""
         return after
 
@@ -169,7 +179,7 @@ def aggregate(
     weighted = with_weights(view, operator.air_weights(transmission.control, view))
     if operator.on_air is OnAir.NONLINEAR:
         return operator.decode(transmission.payload, weighted)
-    weights = weighted.participants.weights.to(transmission.payload.dtype)
+    weights = weighted.participants.weights.to(transmission.payload)
     return operator.decode(weights @ transmission.payload, weighted)
 
 

@@ -25,7 +25,15 @@ from airsim.learn.operators.base import (
     ServerUpdate,
     Transmission,
 )
-from airsim.learn.operators.payload import Live, LiveLayers, everywhere, flatten_live, place, sent_entries
+from airsim.learn.operators.payload import (
+    Live,
+    LiveLayers,
+    everywhere,
+    flatten_change,
+    flatten_live,
+    place,
+    sent_entries,
+)
 
 
 @dataclass(frozen=True)
@@ -61,21 +69,27 @@ class FedInc(AbstractAggregationOperator[AdapterStack, ClusterState]):
         """Both factors, always."""
         return everywhere(state.layers, Live.BOTH)
 
+    def admit(self, view: ClusterView) -> None:
+        """Devices of one rank only, and as many as there are clusters."""
+        _require_common_rank(view)
+        present = len(view.participants.devices)
+        if self.num_clusters > present:
+            raise ValueError(
+                f"num_clusters = {self.num_clusters} with {present} participants: give at most as many"
+            )
+
     def encode(self, before: AdapterStack, after: AdapterStack, view: ClusterView) -> Transmission:
         """Both factors of each device, or their change."""
         live = everywhere(after.layers, Live.BOTH)
-        payload = flatten_live(after.layers, live)
-        if self.sends == "change":
-            payload = payload - flatten_live(before.layers, live)
+        change = self.sends == "change"
+        layers = after.layers
+        payload = flatten_change(layers, before.layers, live) if change else flatten_live(layers, live)
         return Transmission(payload, sent_entries(after, live), no_control(payload))
 
     def decode(self, received: Float[Tensor, "K D"], view: ClusterView) -> ServerUpdate[ClusterState]:
         """One mean adapter per cluster; a device that was absent stays in its old cluster."""
+        self.admit(view)
         devices = view.participants.devices
-        if not self.num_clusters <= len(devices):
-            raise ValueError(
-                f"num_clusters = {self.num_clusters} with {len(devices)} participants: give at most as many"
-            )
         single = self._uploaded(received, view)
         groups = join_closest(update_cosines(single), self.num_clusters)
         means = [_mean(single, view.participants.weights, group) for group in groups]
@@ -104,7 +118,6 @@ class FedInc(AbstractAggregationOperator[AdapterStack, ClusterState]):
         return named(layers, everywhere(layers, Live.BOTH))
 
     def _uploaded(self, received: Float[Tensor, "K D"], view: ClusterView) -> dict[str, LoRAFactors]:
-        _require_common_rank(view)
         live = everywhere(view.state.layers, Live.BOTH)
         own = [view.state.cluster_of[device] for device in view.participants.devices]
         held = {name: factors.take(own) for name, factors in view.state.layers.items()}

@@ -12,6 +12,7 @@ from airsim.learn.adapter_stack import AdapterStack, cut, rank_mask
 from airsim.learn.operators.adapter_operator import (
     AdapterState,
     AdapterView,
+    give_up_ranks,
     mean_factors,
     mean_of_present,
     require_common_rank,
@@ -69,9 +70,13 @@ class FactorAveraging(AbstractFactorAveraging):
         """One weighted sum."""
         return OnAir.LINEAR
 
+    def admit(self, view: AdapterView) -> None:
+        """Devices of the common rank only."""
+        require_common_rank(view, "factor averaging (PS, FedIT)")
+
     def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> AdapterUpdate:
         """The means of both factors."""
-        require_common_rank(view, "factor averaging (PS, FedIT)")
+        self.admit(view)
         live = everywhere(view.state.layers, Live.BOTH)
         layers = mean_factors(received, view, live, self.sends)
         return ServerUpdate(AdapterState(layers, view.state.scaling))
@@ -143,11 +148,13 @@ class HetLoRA(AbstractFactorAveraging):
         """One weighted sum, after one scalar per device."""
         return OnAir.MASKED
 
-    def finish_locally(self, before: AdapterStack, after: AdapterStack) -> AdapterStack:
+    def finish_locally(self, before: AdapterStack, after: AdapterStack, state: AdapterState) -> AdapterStack:
         """Ranks cut where the tail has shrunk since the broadcast."""
         heads = head_ranks(after, self.kept_share)
-        shrunk = tail_norms(after, heads) < tail_norms(before, heads)
-        return after.truncate(torch.where(shrunk, heads, after.ranks))
+        shrunk = (tail_norms(after, heads) < tail_norms(before, heads)).to(heads.device)
+        if not bool(shrunk.any()):
+            return after
+        return give_up_ranks(after, torch.where(shrunk, heads, after.ranks), state)
 
     def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
         """Both factors, and the norm of the product."""
@@ -157,7 +164,7 @@ class HetLoRA(AbstractFactorAveraging):
 
     def air_weights(self, control: Float[Tensor, "K 1"], view: AdapterView) -> Float[Tensor, "K"]:
         """``q_k``; refused where all products are 0, as before any training."""
-        norms = control[:, 0].double()
+        norms = control[:, 0].to(view.participants.weights)
         if not float(norms.sum()) > 0:
             raise ValueError("all products B_k A_k are 0: HetLoRA has no weights before devices have trained")
         return norms / norms.sum()

@@ -91,7 +91,8 @@ OTHER_METHODS = (
         exact="no",
         mixed_ranks="yes",
         reading=(
-            "one norm per device over all layers, without g_k; the tail is beyond floor(0.99 r_k); "
+            "one norm and one rank per device over all layers, the norm without g_k; the tail is beyond "
+            "floor(0.99 r_k); "
             "where devices scale differently (alpha / r_k), B travels as (g_k / g) B_k"
         ),
     ),

@@ -1,6 +1,7 @@
 """Factors as vectors: which entries travel, in which order, and how much weight stands behind each."""
 
 import enum
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -33,6 +34,23 @@ def flatten_live(layers: Mapping[str, LoRAFactors], live: LiveLayers) -> Float[T
     return torch.cat(parts, dim=-1)
 
 
+def flatten_change(
+    new: Mapping[str, LoRAFactors], old: Mapping[str, LoRAFactors], live: LiveLayers
+) -> Float[Tensor, "K D"]:
+    """`flatten_live` of new factors minus that of old ones, written once."""
+    pairs = [
+        pair
+        for name in new
+        for pair in zip(_live_parts(new[name], live[name]), _live_parts(old[name], live[name]), strict=True)
+    ]
+    ends = list(itertools.accumulate(part.shape[1:].numel() for part, _ in pairs))
+    payload = pairs[0][0].new_empty(len(pairs[0][0]), ends[-1])
+    for (after, before), end in zip(pairs, ends, strict=True):
+        entries = payload[:, end - after.shape[1:].numel() : end]
+        torch.sub(after, before, out=entries.unflatten(-1, after.shape[1:]))
+    return payload
+
+
 def place(
     payload: Float[Tensor, "*stack D"], like: Mapping[str, LoRAFactors], live: LiveLayers
 ) -> dict[str, LoRAFactors]:
@@ -53,19 +71,16 @@ def place(
 
 
 def sent_entries(stack: AdapterStack, live: LiveLayers) -> Bool[Tensor, "K D"]:
-    """Which entries of the padded vector a device of its rank really has."""
-    layers = {}
+    """Which entries of the padded vector a device of its rank has; a view where all ranks are the same."""
+    same = bool((stack.ranks == stack.ranks[0]).all())
+    ranks = stack.ranks[:1] if same else stack.ranks
+    parts = []
     for name, factors in stack.layers.items():
-        own = rank_mask(factors.rank, stack.ranks)
-        a = own.unsqueeze(-1).expand(factors.a.shape)
-        layers[name] = (own.unsqueeze(-2).expand(factors.b.shape), a)
-    parts = [
-        part.flatten(start_dim=-2)
-        for name, (b, a) in layers.items()
-        for factor, part in ((Live.B, b), (Live.A, a))
-        if factor in live[name]
-    ]
-    return torch.cat(parts, dim=-1)
+        own = rank_mask(factors.rank, ranks)
+        b = own.unsqueeze(-2).expand(-1, factors.b.shape[-2], -1)
+        a = own.unsqueeze(-1).expand(-1, -1, factors.a.shape[-1])
+        parts += [part.flatten(1) for factor, part in ((Live.B, b), (Live.A, a)) if factor in live[name]]
+    return torch.cat(parts, dim=-1).expand(stack.num_devices, -1)
 
 
 def coverage(

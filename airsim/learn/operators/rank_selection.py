@@ -57,6 +57,16 @@ class LoRAA2(AbstractAggregationOperator[AdapterStack, AdapterState]):
         """By the parity of the round."""
         return everywhere(state.layers, alternate(self.b_rounds, round_index))
 
+    def admit(self, view: AdapterView) -> None:
+        """Devices of the common rank only, and with a budget."""
+        require_common_rank(view, "LoRA-A2 (give unequal budgets instead of ranks)")
+        last = max(view.participants.devices)
+        if last >= len(self.budgets):
+            raise ValueError(
+                f"device {last} takes part and there are {len(self.budgets)} budgets: "
+                "give one for every device"
+            )
+
     def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
         """The change of the selected components, and their numbers counted through all layers."""
         live = self.live(view.state, view.index)
@@ -68,7 +78,7 @@ class LoRAA2(AbstractAggregationOperator[AdapterStack, AdapterState]):
 
     def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> ServerUpdate[AdapterState]:
         """The mean change, added to the live factor."""
-        require_common_rank(view, "LoRA-A2 (give unequal budgets instead of ranks)")
+        self.admit(view)
         layers = mean_factors(received, view, self.live(view.state, view.index), "change")
         return ServerUpdate(AdapterState(layers, view.state.scaling))
 

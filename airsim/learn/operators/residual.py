@@ -55,6 +55,10 @@ class AbstractRepair(AbstractAggregationOperator[AdapterStack, AdapterState]):
         """Both factors, always."""
         return everywhere(state.layers, Live.BOTH)
 
+    def admit(self, view: AdapterView) -> None:
+        """Devices of the common rank only."""
+        require_common_rank(view, type(self).__name__)
+
     def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
         """The factors, on the dense route behind the products."""
         live = everywhere(view.state.layers, Live.BOTH)
@@ -104,7 +108,7 @@ class FedExLoRA(AbstractRepair):
 
     def decode(self, received: Float[Tensor, "*rows D"], view: AdapterView) -> ServerUpdate[AdapterState]:
         """Mean factors and residual."""
-        require_common_rank(view, "FedEx-LoRA")
+        self.admit(view)
         increments: dict[str, Increment]
         if self.route == "dense":
             means, products = self.dense_sums(received, view)
@@ -149,7 +153,7 @@ class LoRAFAIR(AbstractRepair):
 
     def decode(self, received: Float[Tensor, "*rows D"], view: AdapterView) -> ServerUpdate[AdapterState]:
         """Mean factors with B corrected."""
-        require_common_rank(view, "LoRA-FAIR")
+        self.admit(view)
         if self.route == "dense":
             means, products = self.dense_sums(received, view)
         else:
@@ -168,9 +172,10 @@ class LoRAFAIR(AbstractRepair):
         """``Delta B`` of one layer."""
         if self.distance == "squared":
             return nearest_correction(ideal, mean, self.strength)
+        gram, target, length = mean.a @ mean.a.mT, ideal @ mean.a.mT, ideal.norm()
         step = torch.zeros_like(mean.b)
         for _ in range(self.steps):
-            slope = cosine_slope(ideal, mean.b + step, mean.a) + 2 * self.strength * step
+            slope = cosine_slope(target, length, mean.b + step, gram) + 2 * self.strength * step
             step = step - self.learning_rate * slope
         return step
 
@@ -185,18 +190,23 @@ def nearest_correction(
 
 
 def cosine_slope(
-    ideal: Float[Tensor, "O I"], b: Float[Tensor, "O R"], a: Float[Tensor, "R I"]
+    target: Float[Tensor, "O R"],
+    length: Float[Tensor, ""],
+    b: Float[Tensor, "O R"],
+    gram: Float[Tensor, "R R"],
 ) -> Float[Tensor, "O R"]:
     r"""Gradient of ``1 - cos(D, B A)`` with respect to B; 0 where either matrix is 0 and no angle exists.
 
-    .. math:: \Big(\frac{\langle D, BA\rangle}{\|BA\|^2}\,BA - D\Big) A^T \Big/ (\|D\|\,\|BA\|)
+    .. math:: \Big(\frac{\langle T, B\rangle}{\|BA\|^2}\,BG - T\Big) \Big/ (\|D\|\,\|BA\|)
+
+    with ``T = D A^T``, ``G = A A^T`` and ``||BA||^2 = <BG, B>``, so that no step meets a matrix of the
+    layer's size. `length` is ``||D||``.
     """
-    product = b @ a
-    lengths = ideal.norm() * product.norm()
-    if float(lengths) == 0:
+    turned = b @ gram
+    square = (turned * b).sum()
+    if not float(length * square) > 0:
         return torch.zeros_like(b)
-    overlap = (ideal * product).sum() / product.square().sum()
-    return (overlap * product - ideal) @ a.mT / lengths
+    return ((target * b).sum() / square * turned - target) / (length * square.sqrt())
 
 
 def mean_of_rows(single: Mapping[str, LoRAFactors], view: AdapterView) -> dict[str, LoRAFactors]:

@@ -180,9 +180,12 @@ def test_hetlora_drops_a_tail_that_shrank_and_keeps_one_that_grew():
         name: LoRAFactors(torch.cat((f.a[:, :2], (f.a[:, 2] * factor).unsqueeze(1)), dim=1), f.b)
         for name, f in before.layers.items()
     }
-    kept = HetLoRA().finish_locally(before, AdapterStack(layers, before.ranks))
+    kept = HetLoRA().finish_locally(before, AdapterStack(layers, before.ranks), inst.state)
     assert kept.ranks.tolist() == [2, 3] and kept.is_padded_with_zeros()
-    unpruned = HetLoRA(kept_share=1.0).finish_locally(before, AdapterStack(layers, before.ranks))
+    scales = inst.scaling.of(torch.tensor([3, 2]))
+    was = scales[0] * before.layers["tall"].b[0, :, :2] @ before.layers["tall"].a[0, :2]
+    torch.testing.assert_close(scales[1] * kept.layers["tall"].b[0] @ kept.layers["tall"].a[0], was)
+    unpruned = HetLoRA(kept_share=1.0).finish_locally(before, AdapterStack(layers, before.ranks), inst.state)
     assert unpruned.ranks.tolist() == [3, 3]
 
 
@@ -215,11 +218,12 @@ def test_the_cosine_slope_is_that_of_autograd_and_the_descent_reaches_where_it_e
     leaf = b.clone().requires_grad_()
     loss = 1 - torch.nn.functional.cosine_similarity(ideal.flatten(), (leaf @ a).flatten(), dim=0)
     loss.backward()
-    torch.testing.assert_close(cosine_slope(ideal, b, a), leaf.grad)
+    target, gram, length = ideal @ a.mT, a @ a.mT, ideal.norm()
+    torch.testing.assert_close(cosine_slope(target, length, b, gram), leaf.grad)
     step = LoRAFAIR("cosine", 0.05, 2000, 0.5).correction(ideal, LoRAFactors(a, b))
-    slope = cosine_slope(ideal, b + step, a) + 2 * 0.05 * step
+    slope = cosine_slope(target, length, b + step, gram) + 2 * 0.05 * step
     assert float(slope.abs().max()) < 1e-10
-    assert not cosine_slope(ideal, torch.zeros_like(b), a).any()
+    assert not cosine_slope(target, length, torch.zeros_like(b), gram).any()
 
 
 def test_planted_groups_are_found_again_whatever_their_factors_look_like():
@@ -329,6 +333,21 @@ def test_ranks_that_the_server_was_not_told_are_refused():
     view = RoundView(0, inst.state, dataclasses.replace(inst.participants, ranks=torch.tensor([3, 3, 3, 3])))
     with pytest.raises(ValueError, match="announce ranks"):
         RBLA().encode(before, before, view)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.mixed_ranks], ids=lambda c: c.method)
+def test_mixed_ranks_can_be_refused_before_anything_is_trained(case):
+    inst = instance(MIXED_RANKS)
+    operator = case.build(inst, "change", "orthogonal")
+    state = one_cluster(inst.state.layers, inst.scaling, 5) if isinstance(operator, FedInc) else inst.state
+    with pytest.raises(ValueError, match=r"participants\.ranks\[1\] = 2"):
+        operator.admit(RoundView(0, state, inst.participants))
+
+
+def test_a_device_without_a_budget_is_refused():
+    inst = instance(EQUAL_RANKS)
+    with pytest.raises(ValueError, match="device 4 takes part and there are 2 budgets"):
+        LoRAA2((1, 1)).admit(RoundView(0, inst.state, inst.participants))
 
 
 def test_more_clusters_than_participants_and_devices_without_an_angle_are_refused():
