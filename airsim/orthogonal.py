@@ -30,12 +30,12 @@ from airsim.uplink import RadioBudget
 
 @dataclass(frozen=True)
 class SingleReception:
-    """One device's end-to-end gain, wanted gain and noise after combining, and the power it radiates."""
+    """One device's end-to-end gain, wanted gain and noise after combining, and its transmit scalar."""
 
     gain: complex
     wanted: float
     noise_std: float
-    power_w: float
+    transmit_scalar: complex
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class OrthogonalUplink:
     ) -> list[SingleReception]:
         """What the channel of one coherence block lets through of each device."""
         if self.channel is None:
-            return [SingleReception(scale, scale, 0.0, 0.0) for scale in statistics.scale.tolist()]
+            return [SingleReception(complex(scale), scale, 0.0, 0j) for scale in statistics.scale.tolist()]
         power_w = self._powers_w(symbols)
         (used,) = self.normalisation.symbol_power(statistics.scale)
         state = self.channel.realise(block)
@@ -68,8 +68,8 @@ class OrthogonalUplink:
         beams = design.receive_beamformer
         gains = (state.response * beams.conj()).sum(axis=-1) * radiated
         noise = np.sqrt(self.budget.noise_power_w) * np.linalg.norm(beams, axis=-1)
-        rows = zip(gains, statistics.scale, noise, np.abs(radiated) ** 2, strict=True)
-        return [SingleReception(complex(g), float(w), float(n), float(p)) for g, w, n, p in rows]
+        rows = zip(gains, statistics.scale, noise, radiated, strict=True)
+        return [SingleReception(complex(g), float(w), float(n), complex(b)) for g, w, n, b in rows]
 
     def _powers_w(self, symbols: Int[np.ndarray, "K"]) -> Float[np.ndarray, "K"]:
         active = np.maximum(symbols, 1) / max(int(symbols.sum()), 1)
@@ -94,7 +94,7 @@ class OrthogonalUpload:
     def energies_j(self, bandwidth_hz: float) -> list[float]:
         """Joules that each device radiates in its share."""
         return [
-            float(transmit_energy_j(np.array([np.sqrt(one.power_w)]), int(count), bandwidth_hz)[0])
+            float(transmit_energy_j(np.array([one.transmit_scalar]), int(count), bandwidth_hz)[0])
             for one, count in zip(self.receptions, self.symbols, strict=True)
         ]
 

@@ -23,7 +23,6 @@ from airsim.scenario.aggregation import (
 
 NAMES = get_args(MethodName)
 AVERAGING = tuple(name for name in NAMES if name != GRADIENT_METHOD)
-FAIR_IS_SLOW = 1e-2  # its own steepest descent ends by a number of steps
 
 
 def engine_of(scenario, method, **changes):

@@ -69,8 +69,8 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         live = self.operator.live(state.server, round_index)
         losses, trained, memory = self._trained(state, live, round_index)
         require_finite(losses, round_index, self.learning_rate)
-        after = self.operator.finish_locally(state.held, trained)
-        sizes = [split.size for split in self.data.devices]
+        after = self.operator.finish_locally(state.held, trained, state.server)
+        sizes = [float(split.size) for split in self.data.devices]
         participants = participants_of(sizes, after.ranks.tolist(), self.devices)
         view = RoundView(round_index, state.server, participants)
         sent = self.operator.encode(state.held, after, view)

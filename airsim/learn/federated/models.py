@@ -57,8 +57,8 @@ class ModelLearner(AbstractLearner[ModelFederation]):
             training = replace(training, term=ControlTerm(state.server.control))
         losses, trained = training.run(state.held, own, (self.streams, round_index))
         require_finite(losses, round_index, self.learning_rate)
-        sizes = [split.size for split in self.data.devices]
-        steps = torch.tensor([float(training.schedule.steps_of(size)) for size in sizes])
+        sizes = [float(split.size) for split in self.data.devices]
+        steps = torch.tensor([float(training.schedule.steps_of(int(size))) for size in sizes])
         private = training.term.private(state.held, trained, steps * self.learning_rate)
         after = ModelStack(trained, private)
         view = RoundView(round_index, state.server, participants_of(sizes, [1] * len(sizes), self.devices))
