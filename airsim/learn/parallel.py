@@ -13,6 +13,7 @@ Result = TypeVar("Result")
 
 # Pieces per thread that are in hand at once: results wait for their turn, and memory stays bounded.
 PIECES_IN_HAND = 2
+CPU = torch.device("cpu")
 
 
 @contextmanager
@@ -27,19 +28,22 @@ def one_threaded_kernels() -> Iterator[int]:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[Result]:
     """`work` on every item, in the order of the items; the same bits on any number of threads.
 
-    As many threads as torch was given where `threads` is None. `work` must not depend on other items. On a
-    GPU one thread is enough: its kernels are queued.
+    As many threads as torch was given where `threads` is None, and one for a GPU, whose kernels queue. `work`
+    must not depend on other items.
     """
     with one_threaded_kernels() as available:
-        count = available if threads is None else threads
-        if count == 1:
+        wanted = available if threads is None else threads
+        if wanted == 1 or device.type != "cpu":
             yield from map(work, items)
         else:
-            yield from _on_threads(work, items, count)
+            yield from _on_threads(work, items, wanted)
 
 
 def _on_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

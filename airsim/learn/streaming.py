@@ -10,21 +10,24 @@ from airsim.learn.adapters import LoRAFactors
 from airsim.learn.batches import PaddedBatch
 from airsim.learn.models.base import AbstractBaseModel
 from airsim.learn.moments import PayloadMoments
-from airsim.learn.parallel import in_order
+from airsim.learn.parallel import CPU, in_order
 from airsim.learn.weighted import WeightedGradients, WeightedPass
 
 # Activations and derivatives of one chunk: 64 devices of W2 in `tests/benchmarks`. Smaller chunks spend their
 # time between products, larger ones leave the cache. Sums are added chunk by chunk, so another size gives
 # other bits.
 BYTES_PER_CHUNK = 13 * 2**20
+# A GPU has no such cache and wants work enough for all its cores; chosen, not measured.
+BYTES_PER_GPU_CHUNK = 512 * 2**20
 BYTES_PER_ENTRY = 4
 
 Draw = Callable[[range], PaddedBatch]
 
 
-def devices_per_chunk(model: AbstractBaseModel, rows: int) -> int:
+def devices_per_chunk(model: AbstractBaseModel, rows: int, device: torch.device = CPU) -> int:
     """How many devices with this many samples each are computed together; at least one."""
-    return max(1, BYTES_PER_CHUNK // (BYTES_PER_ENTRY * rows * model.entries_per_sample))
+    size = BYTES_PER_CHUNK if device.type == "cpu" else BYTES_PER_GPU_CHUNK
+    return max(1, size // (BYTES_PER_ENTRY * rows * model.entries_per_sample))
 
 
 def stream_weighted(
@@ -39,13 +42,13 @@ def stream_weighted(
     `draw` gives the batch of consecutive devices, at most `rows` rows each, and is called on several threads.
     """
     num_devices = weights.shape[1]
-    size = devices_per_chunk(weighted_pass.model, rows)
+    size = devices_per_chunk(weighted_pass.model, rows, weights.device)
     chunks = [range(start, min(start + size, num_devices)) for start in range(0, num_devices, size)]
 
     def pass_chunk(devices: range) -> WeightedGradients:
         return weighted_pass(draw(devices), weights[:, devices.start : devices.stop])
 
-    return _total(in_order(pass_chunk, chunks, threads))
+    return _total(in_order(pass_chunk, chunks, threads, weights.device))
 
 
 def _total(parts: Iterator[WeightedGradients]) -> WeightedGradients:

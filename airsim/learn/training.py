@@ -72,7 +72,7 @@ class LocalTraining:
             return chunk.result()
 
         chunks = self._chunks(layers, data)
-        parts = list(in_order(train, chunks, threads))
+        parts = list(in_order(train, chunks, threads, known.counts.device))
         return _joined(parts, [place for chunk in chunks for place in chunk])
 
     def _chunks(self, layers: Mapping[str, LoRAFactors], data: LocalData) -> list[list[int]]:
@@ -108,28 +108,34 @@ class _Chunk:
         # The layers hold the factors themselves, so they follow every step.
         adapt = training.model.device_linears if self._single else training.model.linears
         self._linears = adapt(self._factors, training.scale)
+        # Views made once, as every step needs them: A with its slots, B transposed with its slots.
+        self._places = {
+            name: (
+                (factors.a, tuple(slot.a for slot in self._slots[name])),
+                (factors.b.mT, tuple(slot.b.mT for slot in self._slots[name])),
+            )
+            for name, factors in self._factors.items()
+        }
 
     def step(self, batch: PaddedBatch) -> None:
         """One step of every device on its batch."""
         passed = self._training.model.backpropagate(batch, self._linears)
         self._losses.append(passed.losses)
         self._counts = self._counts + 1
-        for name, trace in passed.traces.items():
-            self._update(name, trace)
-
-    def _update(self, name: str, trace: LayerTrace) -> None:
-        factors, slots = self._factors[name], self._slots[name]
-        live = Live.BOTH if self._training.live is None else self._training.live[name]
-        correction = self._correction(name)
         # One step counter per device, shaped to go along with its factors.
-        count = self._counts.view(-1, *[1] * (factors.a.ndim - 1))
-        optimiser = self._training.optimiser
+        count = self._counts.view(-1, 1) if self._single else self._counts.view(-1, 1, 1)
+        for name, trace in passed.traces.items():
+            self._update(name, trace, count)
+
+    def _update(self, name: str, trace: LayerTrace, count: Tensor) -> None:
+        step, correction = self._training.optimiser.step, self._correction(name)
+        a, b = (None, None) if correction is None else (correction.a, correction.b.mT)
+        (own_a, slots_a), (own_b, slots_b) = self._places[name]
+        live = Live.BOTH if self._training.live is None else self._training.live[name]
         if Live.A in live:
-            a = FactorGradient(trace.projected.mT, trace.x, None if correction is None else correction.a)
-            optimiser.step(factors.a, a, tuple(slot.a for slot in slots), count)
+            step(own_a, FactorGradient(trace.projected.mT, trace.x, a), slots_a, count)
         if Live.B in live:
-            b = FactorGradient(trace.inner.mT, trace.d, None if correction is None else correction.b.mT)
-            optimiser.step(factors.b.mT, b, tuple(slot.b.mT for slot in slots), count)
+            step(own_b, FactorGradient(trace.inner.mT, trace.d, b), slots_b, count)
 
     def _correction(self, name: str) -> LoRAFactors | None:
         rule = self._training.correction

@@ -107,3 +107,11 @@ def test_the_bits_of_a_streamed_cohort_do_not_depend_on_the_number_of_threads(mo
 def test_few_rows_go_through_gram_products_and_many_through_gradients():
     assert moments.prefers_gram(rows=4, components=16, width=784)
     assert not moments.prefers_gram(rows=32, components=16, width=784)
+
+
+def test_a_pass_for_the_statistics_alone_takes_no_weights():
+    model = MODELS["mlp"]()
+    one_pass, batch = passed(model, common_layers(model, RANK)), pad(splits_for(model))
+    alone, with_sums = (one_pass(batch, random_weights(sets, batch.num_devices, 2)) for sets in (0, 1))
+    assert torch.equal(alone.moments.squares, with_sums.moments.squares)
+    assert alone.sums["layer0"].a.shape[0] == 0

@@ -113,8 +113,13 @@ class AbstractStagedModel(AbstractBaseModel):
         self, x: Float[Tensor, "*stack B F"], layers: Mapping[str, LoRAFactors], scale: float
     ) -> Float[Tensor, "*stack B C"]:
         """Logits of the base with the adapters' updates added; factors may be stacked like ``x``."""
-        linears, stages = self.linears(layers, scale), self.stages
-        for index, (name, stage) in enumerate(stages.items()):
+        return self.logits(x, self.linears(layers, scale))
+
+    def logits(
+        self, x: Float[Tensor, "*stack B F"], linears: Mapping[str, AbstractLinear]
+    ) -> Float[Tensor, "*stack B C"]:
+        """Logits of layers that are ready, such as merged ones, which are fastest for many samples."""
+        for index, (name, stage) in enumerate(self.stages.items()):
             rows = stage.arrangement.to_rows(torch.relu(x) if index else x)
             x = stage.arrangement.to_features(linears[name].forward(rows)[0])
         return x
