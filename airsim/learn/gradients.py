@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -18,7 +18,7 @@ from airsim.learn.models.mlp import FrozenMLP
 class PaddedBatch:
     """One batch per device, filled up with rows that weigh nothing; true rows weigh one over their number."""
 
-    x: Float[Tensor, "K B F"]
+    x: Num[Tensor, "K B F"]
     y: Int[Tensor, "K B"]
     weights: Float[Tensor, "K B"]
 
@@ -33,7 +33,9 @@ class DeviceGradients:
 
 def pad(batches: Sequence[Split]) -> PaddedBatch:
     """Batches of different sizes side by side."""
-    weights = [batch.x.new_full((batch.size,), 1.0 / batch.size) for batch in batches]
+    like = batches[0].x
+    dtype = like.dtype if like.is_floating_point() else torch.float64  # token numbers have no such type
+    weights = [like.new_full((batch.size,), 1.0 / batch.size, dtype=dtype) for batch in batches]
     columns = ([batch.x for batch in batches], [batch.y for batch in batches], weights)
     return PaddedBatch(*(pad_sequence(column, batch_first=True) for column in columns))
 

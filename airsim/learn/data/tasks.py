@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int64
+from jaxtyping import Float32, Int, Int64, Num
 from torch import Tensor
 
 from airsim.errors import DataError
@@ -20,9 +20,9 @@ QUARTER_TURNS = {"upright": 0, "quarter-turn": 1}
 
 @dataclass(frozen=True)
 class Split:
-    """Samples as rows, with their classes."""
+    """Samples as rows, with their classes: pixels, or token numbers filled up with -1."""
 
-    x: Float[Tensor, "M F"]
+    x: Num[Tensor, "M F"]
     y: Int[Tensor, "M"]
 
     @property
