@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from transformer_builders import (
@@ -11,6 +12,7 @@ from transformer_builders import (
 
 from airsim.errors import DataError
 from airsim.learn.adapters import AdapterRanks, DualAdapters, LoRAFactors, flatten, initial_adapters
+from airsim.learn.evaluation import HeadPolicy, evaluate_across, evaluate_global
 from airsim.learn.gradients import pad
 from airsim.learn.models.heads import HEAD, random_heads, with_trained_heads
 from airsim.learn.models.transformer import adapt
@@ -196,3 +198,19 @@ def test_a_bfloat16_base_rounds_the_frozen_products_only():
 def test_a_pattern_that_is_found_nowhere_is_refused_with_the_names_there_are():
     with pytest.raises(DataError, match=r"'q_proj' is found in no linear layer; there are encoder\.layer\.0"):
         tiny_model(pattern="q_proj")
+
+
+def test_a_head_policy_decides_with_which_classes_a_personal_model_answers_another_task():
+    model = tiny_model()
+    adapters = DualAdapters(random_factors(model, 2), random_factors(model, 1, stack=(3,), seed=4))
+    trained = with_trained_heads(adapters, model.objective)
+    tests = [random_texts(30, num_classes=classes, seed=classes) for classes in (2, 3, 4)]
+    for own in (adapters, trained):
+        tested, kept = (evaluate_across(model, own, SCALE, tests, policy).accuracy for policy in HeadPolicy)
+        np.testing.assert_array_equal(tested.diagonal(), kept.diagonal())
+        right = model.for_task(2).scores(*vars(tests[2]).values(), adapters.for_task(0), SCALE).right
+        assert tested[0, 2] == right.mean()
+        right = model.for_task(0).scores(*vars(tests[2]).values(), adapters.for_task(0), SCALE).right
+        assert kept[0, 2] == right.mean() and not right[tests[2].y > 1].any()
+        shared = evaluate_global(model, own, SCALE, tests).accuracy_per_task[1]
+        assert shared == model.for_task(1).scores(*vars(tests[1]).values(), adapters.shared, SCALE).right.mean()

@@ -1,6 +1,5 @@
 """Turn one image source into tasks that share a shift of the camera but disagree about two labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +9,7 @@ from jaxtyping import Float32, Int, Int64, Num
 from torch import Tensor
 
 from airsim.errors import DataError
-from airsim.learn.data.partition import AbstractPartition
+from airsim.learn.data.partition import AbstractPartition, share_out
 from airsim.learn.data.sources import ImageSource
 from airsim.randomness import RandomStreams
 
@@ -106,14 +105,6 @@ def build_federated_data(source: ImageSource, plan: FederationPlan, streams: Ran
         num_classes=source.num_classes,
         checksum=source.checksum,
     )
-
-
-def share_out(total: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """Whole numbers in proportion to `shares` that add up to `total`, by largest remainder."""
-    exact = total * np.asarray(shares, dtype=np.float64) / np.sum(shares)
-    counts = np.floor(exact).astype(np.int64)
-    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
-    return tuple(int(count) for count in counts)
 
 
 def label_code(num_classes: int, swap: tuple[int, int] | None) -> Int64[np.ndarray, "C"]:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from airsim.learn.adapters import LayerShape, LoRAFactors
 from airsim.learn.lora import adapted_linear
+from airsim.learn.models.heads import SampleScores, classification_scores
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ class FrozenMLP:
                 torch.relu(x) if index else x, self.weights[index], self.biases[index], layers[name], scale
             )
         return x
+
+    def for_task(self, task: int) -> "FrozenMLP":
+        """All tasks use the same base: their heads are the last layer with their adapters."""
+        return self
+
+    def scores(
+        self, x: Float[Tensor, "M F"], y: Int[Tensor, "M"], layers: Mapping[str, LoRAFactors], scale: float
+    ) -> SampleScores:
+        """Right answers and cross-entropy, sample by sample."""
+        return classification_scores(self.forward(x, layers, scale), y)
 
     def flops_per_sample(self, rank: int) -> int:
         """Floating point operations of one sample's forward and backward pass with adapters of this rank.

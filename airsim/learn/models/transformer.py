@@ -13,7 +13,7 @@ from torch import Tensor
 from airsim.errors import DataError
 from airsim.learn.adapters import LayerShape, LoRAFactors
 from airsim.learn.gradients import DeviceGradients, PaddedBatch
-from airsim.learn.models.frozen_linear import FrozenLinear, freeze_linears, installed, is_linear
+from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, installed, is_linear
 from airsim.learn.models.heads import HEAD, AbstractObjective, SampleScores
 from airsim.learn.models.lower_layers import (
     LowerActivations,
@@ -180,7 +180,7 @@ def _per_device(layers: Mapping[str, LoRAFactors], num_devices: int) -> dict[str
 
 
 def _linear_entries(network: torch.nn.Module) -> int:
-    linears = (m for m in network.modules() if isinstance(m, FrozenLinear) or is_linear(m))
+    linears = (m for m in network.modules() if isinstance(m, NetworkLinear) or is_linear(m))
     return sum(module.get_parameter("weight").numel() for module in linears)
 
 

@@ -36,7 +36,7 @@ def installed(layers: Mapping[str, LoRAFactors], scale: float) -> Iterator[None]
         _INSTALLED.reset(token)
 
 
-class FrozenLinear(torch.nn.Module):
+class NetworkLinear(torch.nn.Module):
     """``x W^T + b`` with a weight that is never trained, and an installed adapter's ``c (x A^T) B^T``.
 
     Takes the place of a linear layer and keeps its parameters under their names. `transposed` says that the
@@ -126,8 +126,8 @@ def _stacked(x: Float[Tensor, "K M I"], factor: Float[Tensor, "K I O"]) -> Float
 
 def freeze_linears(
     network: torch.nn.Module, chosen: Callable[[str], bool], base_dtype: torch.dtype | None
-) -> dict[str, FrozenLinear]:
-    """Put a `FrozenLinear` in the place of linear layers, and return the chosen ones by name.
+) -> dict[str, NetworkLinear]:
+    """Put a `NetworkLinear` in the place of linear layers, and return the chosen ones by name.
 
     Linear layers are `torch.nn.Linear` and the ``Conv1D`` of GPT-2. With `base_dtype` all of them are replaced,
     and their weights are kept and multiplied in that type; everything else keeps its own.
@@ -137,7 +137,7 @@ def freeze_linears(
         if not is_linear(module) or not (chosen(name) or base_dtype):
             continue
         weight = module.weight if base_dtype is None else module.weight.to(base_dtype)
-        frozen = FrozenLinear(name, weight, module.bias, type(module) is not torch.nn.Linear)
+        frozen = NetworkLinear(name, weight, module.bias, type(module) is not torch.nn.Linear)
         network.set_submodule(name, frozen)
         if chosen(name):
             found[name] = frozen
