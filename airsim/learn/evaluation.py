@@ -196,8 +196,8 @@ def _evaluate(
         loss = scores.losses.double().mean().item()
         if not math.isfinite(loss):
             raise DivergenceError(
-                f"test loss of task {task} is {loss}: training has diverged and there is no accuracy to report; "
-                "lower learning.learning_rate or learning.adapters.scale"
+                f"test loss of task {task} is {loss}: training has diverged and there is no accuracy to "
+                "report; lower learning.learning_rate or learning.adapters.scale"
             )
         results.append((scores.right.double().mean().item(), loss))
     accuracies, losses = zip(*results, strict=True)

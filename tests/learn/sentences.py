@@ -1,4 +1,4 @@
-"""A few dozen sentences in two tasks, and a tokeniser made of their words: texts for tests without a network."""
+"""A few dozen sentences in two tasks, and a tokeniser made of their words: nothing is downloaded."""
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def both_sources():
 
 
 def word_tokeniser():
-    """One number for every word of the sentences, in alphabetical order after padding and the unknown word."""
+    """A number for every word of the sentences, in alphabetical order after padding and the unknown word."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -56,7 +56,10 @@ def test_another_label_gives_another_checksum(tmp_path):
 
 BROKEN = {
     "a cell too many": (b"sentence\tlabel\na\tb\t1\n", "line 2 has 3 cells, the header 2"),
-    "another column": (b"phrase\tlabel\na\t1\n", "has columns phrase, label; name one of them sentence or text"),
+    "another column": (
+        b"phrase\tlabel\na\t1\n",
+        "has columns phrase, label; name one of them sentence or text",
+    ),
     "a label in words": (b"sentence\tlabel\na\tgood\n", "a label is no whole number"),
     "a missing label": (b"sentence\tlabel\na\t-1\n", "label -1; number the classes from 0"),
     "no text": (b"sentence\tlabel\n", "has no texts"),
@@ -75,7 +78,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, case):
 
 def test_what_is_missing_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(DataError, match=r"no text of the name 'mine'.*pip install datasets"):
+    with pytest.raises(DataError, match=r"no text named 'mine'.*pip install datasets"):
         load_text("mine", tmp_path)
     write(tmp_path / "text" / "mine.train.tsv")
     with pytest.raises(DataError, match=r"only one of mine\.train\.tsv and mine\.test\.tsv"):

@@ -1,8 +1,5 @@
 import numpy as np
 import pytest
-
-pytest.importorskip("transformers", reason="the extra [llm] is not installed")
-
 from sentences import both_sources, word_tokeniser
 
 from airsim.errors import DataError
@@ -17,7 +14,9 @@ PLAN = TextPlan(devices_per_task=3, training=15, test=None, partition=IidPartiti
 
 def federation(plan=PLAN, seed=0):
     encoder = Encoder(word_tokeniser(), 6)
-    return build_text_federation([encoder.encode(source) for source in both_sources()], plan, RandomStreams(seed))
+    return build_text_federation(
+        [encoder.encode(source) for source in both_sources()], plan, RandomStreams(seed)
+    )
 
 
 def test_texts_become_rows_of_tokens_cut_at_the_longest_and_filled_up():

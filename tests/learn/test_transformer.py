@@ -23,14 +23,16 @@ KINDS = ["bert", "llama", "gpt2", "llama-lm"]
 
 
 def plain_loss(kind, layers, split, heads):
-    """Mean loss of one device the ordinary way: dense weights added to a fresh network, one text at a time."""
+    """Mean loss of one device the ordinary way: dense weights in a fresh network, one text at a time."""
     network = tiny_network(kind)
     merged = dict(network.named_parameters())
     for name, own in layers.items():
         if name != HEAD:
             update = SCALE * own.b @ own.a
             weight = merged[f"{name}.weight"]
-            merged[f"{name}.weight"] = weight.detach() + (update if weight.shape == update.shape else update.mT)
+            merged[f"{name}.weight"] = weight.detach() + (
+                update if weight.shape == update.shape else update.mT
+            )
     losses = []
     for tokens, label in zip(split.x, split.y, strict=True):
         text = tokens[tokens >= 0].unsqueeze(0)
@@ -98,7 +100,9 @@ def test_gradients_of_mixed_ranks_are_those_of_autograd_and_nothing_beyond_a_ran
         leaves = leaf({name: own.take(device).split(rank)[0] for name, own in stacked.items()})
         head = None if kind.endswith("-lm") else head_of(model.for_task(task).objective)
         found = {name: own.take([device]).split(rank) for name, own in together.layers.items()}
-        assert all(part.abs().max() == 0 for _, rest in found.values() for part in (rest.a, rest.b) if rest.rank)
+        assert all(
+            part.abs().max() == 0 for _, rest in found.values() for part in (rest.a, rest.b) if rest.rank
+        )
         loss = plain_loss(kind, leaves, split, head)
         alone = type(together)(together.losses[[device]], {name: own for name, (own, _) in found.items()})
         assert_gradients_match(alone, 0, loss, leaves)
@@ -155,16 +159,18 @@ def test_neither_padding_nor_company_changes_a_text(kind):
         torch.testing.assert_close(together[row], alone[0])
 
 
-@pytest.mark.parametrize(("kind", "pattern"), [("bert", r"layer\.2\..*query"), ("llama", r"layers\.[12].*v_proj")])
+@pytest.mark.parametrize(
+    ("kind", "pattern"), [("bert", r"layer\.2\..*query"), ("llama", r"layers\.[12].*v_proj")]
+)
 def test_activations_kept_below_the_lowest_adapter_change_nothing(kind, pattern):
     model = tiny_model(kind, pattern, num_layers=3).for_task(2)
     assert model.num_lower_layers == {"bert": 2, "llama": 1}[kind]
     layers, splits = random_factors(model), [random_texts(size, seed=size) for size in (4, 2)]
     known = model.with_known_texts([split.x for split in splits])
     calls = []
-    model.network.get_submodule("encoder.layer.0" if kind == "bert" else "layers.0").block.register_forward_hook(
-        lambda *_: calls.append(1)
-    )
+    model.network.get_submodule(
+        "encoder.layer.0" if kind == "bert" else "layers.0"
+    ).block.register_forward_hook(lambda *_: calls.append(1))
     one, other = (each.device_gradients(layers, SCALE, pad(splits)) for each in (model, known))
     assert len(calls) == 1
     torch.testing.assert_close(one.losses, other.losses)
@@ -213,4 +219,6 @@ def test_a_head_policy_decides_with_which_classes_a_personal_model_answers_anoth
         right = model.for_task(0).scores(*vars(tests[2]).values(), adapters.for_task(0), SCALE).right
         assert kept[0, 2] == right.mean() and not right[tests[2].y > 1].any()
         shared = evaluate_global(model, own, SCALE, tests).accuracy_per_task[1]
-        assert shared == model.for_task(1).scores(*vars(tests[1]).values(), adapters.shared, SCALE).right.mean()
+        assert (
+            shared == model.for_task(1).scores(*vars(tests[1]).values(), adapters.shared, SCALE).right.mean()
+        )

@@ -1,9 +1,7 @@
 """Tiny transformers and texts for the tests, built from a configuration: nothing is downloaded."""
 
-import pytest
 import torch
-
-transformers = pytest.importorskip("transformers", reason="the extra [llm] is not installed")
+import transformers
 
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.data.tasks import Split
@@ -12,12 +10,22 @@ from airsim.learn.models.transformer import adapt
 
 SCALE = 0.7
 VOCABULARY = 50
-PATTERNS = {"bert": "query|value", "llama": r"[qv]_proj|down_proj", "gpt2": "c_attn|c_fc", "llama-lm": "[qv]_proj"}
+PATTERNS = {
+    "bert": "query|value",
+    "llama": r"[qv]_proj|down_proj",
+    "gpt2": "c_attn|c_fc",
+    "llama-lm": "[qv]_proj",
+}
 
 
 def tiny_network(kind="bert", seed=0, num_layers=2, dtype=torch.float64):
     """A network of two layers of width 32."""
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": num_layers, "num_attention_heads": 4}
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": 4,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if kind == "bert":
@@ -25,7 +33,12 @@ def tiny_network(kind="bert", seed=0, num_layers=2, dtype=torch.float64):
             network = transformers.BertModel(config)
         elif kind == "gpt2":
             config = transformers.GPT2Config(
-                vocab_size=VOCABULARY, n_positions=32, n_embd=32, n_layer=num_layers, n_head=4, use_cache=False
+                vocab_size=VOCABULARY,
+                n_positions=32,
+                n_embd=32,
+                n_layer=num_layers,
+                n_head=4,
+                use_cache=False,
             )
             network = transformers.GPT2Model(config)
         else:

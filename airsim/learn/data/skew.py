@@ -33,7 +33,7 @@ class OneClassPartition(AbstractPartition):
                 f"{len(classes)} classes cannot go to {num_devices} devices one by one: "
                 "take as many devices as classes, or another partition"
             )
-        parts: list[Int[np.ndarray, "_"]] = [np.empty(0, dtype=np.int64)] * num_devices
+        parts: list[Int[np.ndarray, _]] = [np.empty(0, dtype=np.int64)] * num_devices
         for index, label in enumerate(classes):
             members = rng.permutation(np.flatnonzero(labels == label))
             devices = range(index, num_devices, len(classes))
@@ -72,8 +72,8 @@ class ShardPartition(AbstractPartition):
 class UnequalPartition(AbstractPartition):
     r"""A random split into shares that are log-normal: :math:`n_k \propto e^{\sigma z_k}`, z standard normal.
 
-    Each device first gets `min_images`; the rest is shared out in these proportions. A spread of 0 is the even
-    split.
+    Each device first gets `min_images`; the rest is shared out in these proportions. A spread of 0 is the
+    even split.
     """
 
     spread: float
@@ -96,7 +96,7 @@ def split_by_task(
     rule: AbstractPartition,
     streams: RandomStreams,
 ) -> list[Int[np.ndarray, "_"]]:
-    """Each task's samples on devices of its own, by a rule within the task; devices are numbered task by task.
+    """Each task's samples on devices of its own, by a rule within the task; devices count task by task.
 
     `labels` has the classes of each task's samples; positions count within the task.
 

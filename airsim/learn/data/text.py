@@ -41,12 +41,12 @@ class TextSource:
 
 
 def load_text(name: str, folder: Path | None) -> TextSource:
-    """A task from ``folder/text``: files ``NAME.train.tsv`` and ``NAME.test.tsv``, or a folder NAME of a data set.
+    """A task from ``folder/text``: files ``NAME.train.tsv`` and ``NAME.test.tsv``, or a data set's folder.
 
     A data set is laid out as on the Hugging Face Hub: a file per split whose name begins with ``train`` and
-    ``test`` (or ``validation`` where there is no test), in the folder or its ``data``, as ``.tsv``, ``.csv`` or
-    ``.jsonl``, each also with ``.gz``. Parquet files and folders of `save_to_disk` are read by the library
-    ``datasets`` where it is installed, and so is a name that no file has.
+    ``test`` (or ``validation`` where there is no test), in the folder NAME or its ``data``, as ``.tsv``,
+    ``.csv`` or ``.jsonl``, each also with ``.gz``. Parquet files and folders of `save_to_disk` are read by
+    the library ``datasets`` where it is installed, and so is a name that no file has.
 
     Raises:
         DataError: nothing of that name, a damaged file, or labels that are not whole numbers from 0.
@@ -76,7 +76,9 @@ def _split_files(place: Path) -> tuple[Path, Path] | None:
     )
     held_out = test or validation
     if len(train) > 1 or len(held_out) > 1:
-        raise DataError(f"{place}: {len(train)} train and {len(held_out)} test files; join the parts of a split")
+        raise DataError(
+            f"{place}: {len(train)} train and {len(held_out)} test files; join the parts of a split"
+        )
     return (train[0], held_out[0]) if train and held_out else None
 
 
@@ -124,8 +126,8 @@ def _from_library(name: str, place: Path) -> tuple[Sequence[Mapping[str, Any]], 
         import datasets
     except ImportError as error:
         raise DataError(
-            f"no text of the name {name!r} in {place.parent} (neither {name}.train.tsv nor a folder {name} with "
-            "train and test files); put it there, or pip install datasets to read other kinds and the Hub"
+            f"no text named {name!r} in {place.parent} (neither {name}.train.tsv nor a folder {name} "
+            "with train and test files); put it there, or pip install datasets for other kinds and the Hub"
         ) from error
     try:
         if (place / "dataset_dict.json").is_file():
@@ -134,7 +136,9 @@ def _from_library(name: str, place: Path) -> tuple[Sequence[Mapping[str, Any]], 
             splits = datasets.load_dataset(str(place) if place.is_dir() else name)
         return list(splits["train"]), list(splits["test" if "test" in splits else "validation"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"data set {name!r} cannot be loaded ({error}); give a folder in {place.parent}") from error
+        raise DataError(
+            f"data set {name!r} cannot be loaded ({error}); give a folder in {place.parent}"
+        ) from error
 
 
 def _source(name: str, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]) -> TextSource:
@@ -160,7 +164,9 @@ def _split(what: str, rows: Sequence[Mapping[str, Any]]) -> TextSplit:
     except (TypeError, ValueError) as error:
         raise DataError(f"{what}: a label is no whole number ({error}); number the classes from 0") from error
     if labels.min() < 0:
-        raise DataError(f"{what}: label {labels.min()}; number the classes from 0, and leave out unlabelled texts")
+        raise DataError(
+            f"{what}: label {labels.min()}; number the classes from 0, and leave out unlabelled texts"
+        )
     return TextSplit(tuple(str(row[text]) for row in rows), labels)
 
 

@@ -34,7 +34,9 @@ def build_text_federation(
         DataError: a task has too few texts.
     """
     training = [
-        _choose(source.train, plan.training, f"{source.name}: training", streams.generator("text-training", task))
+        _choose(
+            source.train, plan.training, f"{source.name}: training", streams.generator("text-training", task)
+        )
         for task, source in enumerate(sources)
     ]
     tests = [

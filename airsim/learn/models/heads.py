@@ -27,7 +27,9 @@ class AbstractObjective(abc.ABC):
     """What a network's output is read for."""
 
     @abc.abstractmethod
-    def logits(self, output: Any, mask: Bool[Tensor, "N T"], head: LoRAFactors | None) -> Float[Tensor, "..."]:
+    def logits(
+        self, output: Any, mask: Bool[Tensor, "N T"], head: LoRAFactors | None
+    ) -> Float[Tensor, "..."]:
         """Scores of the answers, from the network's output for ``N = K B`` texts; `head` if it is trained."""
 
     @abc.abstractmethod
@@ -52,15 +54,17 @@ class ClassificationHeads(AbstractObjective):
 
     .. math:: z = W \bar h + b, \qquad \bar h = \sum_t m_t h_t / \sum_t m_t
 
-    with one leading entry per task, or per device; none for a single task. Tasks with fewer than C classes are
-    filled up; the classes that they lack have logit ``-inf``, so that they are never chosen and learn nothing.
+    with one leading entry per task, or per device; none for a single task. Tasks with fewer than C classes
+    are filled up; the classes that they lack have logit ``-inf``: they are never chosen and learn nothing.
     """
 
     weight: Float[Tensor, "*stack C D"]
     bias: Float[Tensor, "*stack C"]
     num_classes: Int[Tensor, "*stack"]
 
-    def logits(self, output: Any, mask: Bool[Tensor, "N T"], head: LoRAFactors | None) -> Float[Tensor, "..."]:
+    def logits(
+        self, output: Any, mask: Bool[Tensor, "N T"], head: LoRAFactors | None
+    ) -> Float[Tensor, "..."]:
         """Scores of the classes, of shape (K, B, C), or (1, N, C) for a head that all share."""
         pooled = mean_pooling(output.last_hidden_state, mask)
         weight, bias = (self.weight, self.bias) if head is None else (head.a[..., :-1], head.a[..., -1])
@@ -96,7 +100,9 @@ class NextToken(AbstractObjective):
     Labels are not read. The network's own output layer gives the logits.
     """
 
-    def logits(self, output: Any, mask: Bool[Tensor, "N T"], head: LoRAFactors | None) -> Float[Tensor, "..."]:
+    def logits(
+        self, output: Any, mask: Bool[Tensor, "N T"], head: LoRAFactors | None
+    ) -> Float[Tensor, "..."]:
         """Scores of the tokens at every position, of shape (1, N, T, V)."""
         return output.logits.unsqueeze(0)
 
@@ -145,10 +151,10 @@ def random_heads(num_classes: Sequence[int], width: int, streams: RandomStreams)
 
 
 def with_trained_heads(adapters: DualAdapters, heads: ClassificationHeads) -> DualAdapters:
-    """Adapters whose personal part has the heads of the tasks too, so that they are trained, sent and counted.
+    """Adapters whose personal part has the tasks' heads too, so that they are trained, sent and counted.
 
-    A head travels as the rows ``[W b]`` in the place of ``a``; its ``b`` is empty and its shared rank zero. All
-    tasks send as many entries as the one with most classes.
+    A head travels as the rows ``[W b]`` in the place of ``a``; its ``b`` is empty and its shared rank zero.
+    All tasks send as many entries as the one with most classes.
     """
     rows = torch.cat((heads.weight, heads.bias.unsqueeze(-1)), dim=-1)
     empty = LoRAFactors(rows.new_zeros(0, rows.shape[-1]), rows.new_zeros(0, 0))

@@ -96,7 +96,7 @@ def recorded_activations() -> Iterator[list[Tensor]]:
 def mark_lower_layers(network: torch.nn.Module, adapted: Sequence[str]) -> int:
     """Wrap the layers below the lowest adapter, and return how many there are.
 
-    Layers are the entries of the one list of modules that holds every adapted layer; zero where there is none.
+    Layers are the entries of the one list of modules that holds every adapted layer; 0 where there is none.
     """
     places = [re.match(r"(.+?)\.(\d+)\.", name) for name in adapted]
     lists = {place[1] for place in places if place}

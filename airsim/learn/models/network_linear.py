@@ -40,8 +40,8 @@ class NetworkLinear(torch.nn.Module):
     """``x W^T + b`` with a weight that is never trained, and an installed adapter's ``c (x A^T) B^T``.
 
     Takes the place of a linear layer and keeps its parameters under their names. `transposed` says that the
-    weight is stored as (inputs, outputs), as in GPT-2. The rows of `x` belong to the devices in order, equally
-    many to each.
+    weight is stored as (inputs, outputs), as in GPT-2. The rows of `x` belong to the devices in order,
+    equally many to each.
     """
 
     def __init__(self, name: str, weight: Tensor, bias: Tensor | None, transposed: bool) -> None:
@@ -68,7 +68,7 @@ class NetworkLinear(torch.nn.Module):
             return frozen_product(x, self.matrix, self.bias)
         factors = adapters.layers[self.name]
         rows = x.reshape(factors.a.shape[0], -1, x.shape[-1])  # K (B T) I
-        y = _AdaptedProduct.apply(rows, self.matrix, self.bias, factors.a, factors.b, adapters.scale)
+        y = _AdaptedProduct.apply(rows, factors.a, factors.b, self, adapters.scale)
         return y.view(*x.shape[:-1], y.shape[-1])
 
 
@@ -94,27 +94,25 @@ class _AdaptedProduct(torch.autograd.Function):
     def forward(
         context: Any,
         x: Float[Tensor, "K M I"],
-        matrix: Float[Tensor, "O I"],
-        bias: Float[Tensor, "O"] | None,
         a: Float[Tensor, "K R I"],
         b: Float[Tensor, "K O R"],
+        base: NetworkLinear,
         scale: float,
     ) -> Float[Tensor, "K M O"]:
         inner = _stacked(x, a.mT) * scale
-        context.save_for_backward(x, matrix, a, b, inner)
-        context.scale = scale
-        return frozen_product(x, matrix, bias) + _stacked(inner, b.mT)
+        context.save_for_backward(x, a, b, inner)
+        context.base, context.scale = base, scale
+        return frozen_product(x, base.matrix, base.bias).add_(_stacked(inner, b.mT))
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (d,) = gradients
-        x, matrix, a, b, inner = context.saved_tensors
+        x, a, b, inner = context.saved_tensors
         projected = _stacked(d, b) * context.scale
-        needed = context.needs_input_grad
-        gradient_x = frozen_product(d, matrix.mT, None) + _stacked(projected, a) if needed[0] else None
-        gradient_a = projected.mT @ x if needed[3] else None
-        gradient_b = d.mT @ inner if needed[4] else None
-        return gradient_x, None, None, gradient_a, gradient_b, None
+        passed_on = None
+        if context.needs_input_grad[0]:
+            passed_on = frozen_product(d, context.base.matrix.mT, None).add_(_stacked(projected, a))
+        return passed_on, projected.mT @ x, d.mT @ inner, None, None
 
 
 def _stacked(x: Float[Tensor, "K M I"], factor: Float[Tensor, "K I O"]) -> Float[Tensor, "K M O"]:
@@ -129,8 +127,8 @@ def freeze_linears(
 ) -> dict[str, NetworkLinear]:
     """Put a `NetworkLinear` in the place of linear layers, and return the chosen ones by name.
 
-    Linear layers are `torch.nn.Linear` and the ``Conv1D`` of GPT-2. With `base_dtype` all of them are replaced,
-    and their weights are kept and multiplied in that type; everything else keeps its own.
+    Linear layers are `torch.nn.Linear` and the ``Conv1D`` of GPT-2. With `base_dtype` all of them are
+    replaced, and their weights are kept and multiplied in that type; everything else keeps its own.
     """
     found = {}
     for name, module in list(network.named_modules()):

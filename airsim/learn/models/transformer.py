@@ -13,7 +13,6 @@ from torch import Tensor
 from airsim.errors import DataError
 from airsim.learn.adapters import LayerShape, LoRAFactors
 from airsim.learn.gradients import DeviceGradients, PaddedBatch
-from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, installed, is_linear
 from airsim.learn.models.heads import HEAD, AbstractObjective, SampleScores
 from airsim.learn.models.lower_layers import (
     LowerActivations,
@@ -23,6 +22,7 @@ from airsim.learn.models.lower_layers import (
     recorded_activations,
     token_keys,
 )
+from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, installed, is_linear
 
 # Texts in one pass without gradients; bounds the memory of an evaluation.
 TEXTS_PER_PASS = 128
@@ -32,8 +32,8 @@ TEXTS_PER_PASS = 128
 class TransformerModel:
     """A network that is never trained again; texts are rows of token numbers, filled up with -1.
 
-    `sequence_length` is what the operations of a sample are counted for. `num_lower_layers` of the network lie
-    below the lowest adapter.
+    `sequence_length` is what the operations of a sample are counted for. `num_lower_layers` of the network
+    lie below the lowest adapter.
     """
 
     network: torch.nn.Module
@@ -93,10 +93,10 @@ class TransformerModel:
     def device_gradients(
         self, layers: Mapping[str, LoRAFactors], scale: float, batch: PaddedBatch
     ) -> DeviceGradients:
-        """Gradient of each device's mean loss with respect to its adapters, and its head if that is in `layers`.
+        """Gradient of each device's mean loss with respect to its adapters, and its head if `layers` has it.
 
-        One pass for all devices: the base is shared, only adapters have a gradient, and layers below the lowest
-        adapter are not passed backwards.
+        One pass for all devices: the base is shared, only adapters have a gradient, and layers below the
+        lowest adapter are not passed backwards.
         """
         weights = batch.weights
         x = torch.where(weights.unsqueeze(-1) > 0, batch.x, -1)
@@ -117,8 +117,8 @@ class TransformerModel:
 
         Per token a linear layer costs ``2 I O`` forward and, above the lowest adapter, ``2 I O`` back to its
         input; an adapter ``6 R (I + O)`` in all. The two products of attention cost ``4 T D`` per token and
-        layer forward and twice that backward. Lower layers kept in memory are counted all the same: a device has no
-        such memory. Norms, activations, embeddings and the head are left out.
+        layer forward and twice that backward. Lower layers kept in memory are counted all the same: a device
+        has no such memory. Norms, activations, embeddings and the head are left out.
         """
         lower_blocks = [module for module in self.network.modules() if isinstance(module, LowerLayer)]
         total, lower = _linear_entries(self.network), sum(_linear_entries(block) for block in lower_blocks)
@@ -143,7 +143,7 @@ class TransformerModel:
         hidden = []
         with recorded_activations() as record, torch.no_grad():
             for part in tokens.split(TEXTS_PER_PASS):
-                self._network_output(part)
+                self.network_output(part)
                 hidden.append(torch.nn.functional.pad(record[0], (0, 0, 0, longest - record[0].shape[1])))
         rows = {key: row for row, key in enumerate(token_keys(tokens))}
         return dataclasses.replace(self, lower=LowerActivations(rows, torch.cat(hidden)))
@@ -154,12 +154,12 @@ class TransformerModel:
         tokens = x.flatten(0, 1)
         own = _per_device(layers, x.shape[0])
         with installed(own, scale):
-            output, mask = self._network_output(tokens)
+            output, mask = self.network_output(tokens)
         head = own.get(HEAD)
         logits = self.objective.logits(output, mask, head)
         return logits.reshape(*x.shape[:2], *logits.shape[2:])
 
-    def _network_output(self, tokens: Int[Tensor, "N T"]) -> tuple[Any, Tensor]:
+    def network_output(self, tokens: Int[Tensor, "N T"]) -> tuple[Any, Tensor]:
         """The network's output and the attention mask, cut to the longest text."""
         mask = tokens >= 0
         mask[:, 0] = True  # an empty row must attend to something
@@ -204,4 +204,6 @@ def adapt(
     if not layers:
         raise DataError(f"pattern {pattern!r} is found in no linear layer; there are {', '.join(names)}")
     shapes = {name: layer.shape for name, layer in layers.items()}
-    return TransformerModel(network, shapes, objective, sequence_length, mark_lower_layers(network, list(shapes)))
+    return TransformerModel(
+        network, shapes, objective, sequence_length, mark_lower_layers(network, list(shapes))
+    )
