@@ -108,6 +108,18 @@ def test_gradients_of_mixed_ranks_are_those_of_autograd_and_nothing_beyond_a_ran
         assert_gradients_match(alone, 0, loss, leaves)
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama-lm"])
+def test_devices_that_do_not_fit_one_pass_get_the_same_gradients(kind, monkeypatch):
+    model = tiny_model(kind).for_devices([2, 0, 1, 1, 0])
+    stacked = random_factors(model, stack=(5,))
+    batch = pad([random_texts(size, seed=size) for size in (2, 4, 3, 1, 4)])
+    together = model.device_gradients(stacked, SCALE, batch)
+    monkeypatch.setattr("airsim.learn.models.transformer.TOKENS_PER_PASS", 2 * 4 * 9)
+    apart = model.device_gradients(stacked, SCALE, batch)
+    torch.testing.assert_close(apart.losses, together.losses)
+    torch.testing.assert_close(flatten(apart.layers), flatten(together.layers))
+
+
 def test_shared_personal_and_trained_head_are_differentiated_together():
     model = tiny_model()
     shared = random_factors(model, rank=2)

@@ -43,6 +43,10 @@ class AbstractObjective(abc.ABC):
         """What the devices of this task use."""
 
     @abc.abstractmethod
+    def of_devices(self, devices: slice) -> "AbstractObjective":
+        """What some of the devices use that this objective is for."""
+
+    @abc.abstractmethod
     def for_devices(self, tasks: Sequence[int]) -> "AbstractObjective":
         """What devices of these tasks use together, one leading entry each."""
 
@@ -84,6 +88,12 @@ class ClassificationHeads(AbstractObjective):
         """The head of one task."""
         return ClassificationHeads(self.weight[task], self.bias[task], self.num_classes[task])
 
+    def of_devices(self, devices: slice) -> "ClassificationHeads":
+        """The heads of some devices; a single head is everybody's."""
+        if self.num_classes.dim() == 0:
+            return self
+        return ClassificationHeads(self.weight[devices], self.bias[devices], self.num_classes[devices])
+
     def for_devices(self, tasks: Sequence[int]) -> "ClassificationHeads":
         """The heads of these tasks, one leading entry per device."""
         chosen = list(tasks)
@@ -118,6 +128,10 @@ class NextToken(AbstractObjective):
 
     def for_task(self, task: int) -> "NextToken":
         """All tasks predict the next token."""
+        return self
+
+    def of_devices(self, devices: slice) -> "NextToken":
+        """All devices predict the next token."""
         return self
 
     def for_devices(self, tasks: Sequence[int]) -> "NextToken":
