@@ -1,4 +1,4 @@
-"""Work W3: twenty devices, one gradient each on a six-layer encoder, against a plain loop and the matrix rate."""
+"""Work W3: twenty devices, one gradient each on a six-layer encoder, against a plain loop and matrix rate."""
 
 import copy
 import time

@@ -26,8 +26,8 @@ from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, in
 
 # Texts in one pass without gradients; bounds the memory of an evaluation.
 TEXTS_PER_PASS = 128
-# Tokens in one pass with gradients (one device at least). Fixed, for other passes give other bits: MiniLM keeps
-# 0.4 GB for so many, and was not faster with twice or half as many.
+# Tokens in one pass with gradients (one device at least). Fixed, for other passes give other bits; MiniLM was
+# not faster with twice or half as many.
 TOKENS_PER_PASS = 2048
 
 
@@ -163,7 +163,7 @@ class TransformerModel:
             raise DataError("no layer lies below the lowest adapter: choose a pattern of upper layers only")
         longest = max(part.shape[1] for part in texts)
         padded = [torch.nn.functional.pad(part, (0, longest - part.shape[1]), value=-1) for part in texts]
-        tokens = torch.cat([*padded, torch.full((1, longest), -1)])  # the empty row stands for padding
+        tokens = torch.cat([*padded, padded[0].new_full((1, longest), -1)])  # the empty row stands for padding
         hidden = []
         with recorded_activations() as record, torch.no_grad():
             for part in tokens.split(TEXTS_PER_PASS):
