@@ -1,4 +1,4 @@
-"""Five tasks of text on MiniLM with AirPFed-LoRA, error-free: what the scenario over the air is compared with."""
+"""Five tasks of text on MiniLM with AirPFed-LoRA, error-free: the reference of learning over the air."""
 
 import os
 from pathlib import Path
@@ -56,7 +56,7 @@ def draw(split, round_index, device):
 
 
 def one_round(model, adapters, data, round_index):
-    """Gradients of all devices, the shared part averaged over everybody, the personal one within each task."""
+    """Gradients of all devices: the shared part averaged over everybody, the personal one within a task."""
     shared, personal = [], []
     for task in range(len(TASKS)):
         members = [device for device, own in enumerate(data.task_of_device) if own == task]

@@ -163,7 +163,8 @@ class TransformerModel:
             raise DataError("no layer lies below the lowest adapter: choose a pattern of upper layers only")
         longest = max(part.shape[1] for part in texts)
         padded = [torch.nn.functional.pad(part, (0, longest - part.shape[1]), value=-1) for part in texts]
-        tokens = torch.cat([*padded, padded[0].new_full((1, longest), -1)])  # the empty row stands for padding
+        empty_row = padded[0].new_full((1, longest), -1)  # what fills up a device's batch
+        tokens = torch.cat([*padded, empty_row])
         hidden = []
         with recorded_activations() as record, torch.no_grad():
             for part in tokens.split(TEXTS_PER_PASS):
