@@ -1,3 +1,5 @@
+import concurrent.futures
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +236,13 @@ def test_a_head_policy_decides_with_which_classes_a_personal_model_answers_anoth
         assert (
             shared == model.for_task(1).scores(*vars(tests[1]).values(), adapters.shared, SCALE).right.mean()
         )
+
+
+def test_two_threads_may_pass_two_chunks_through_one_base():
+    model = tiny_model().for_task(0)
+    work = [(random_factors(model, seed=seed), pad([random_texts(6, seed=seed)])) for seed in range(8)]
+    alone = [flatten(model.device_gradients(layers, SCALE, batch).layers) for layers, batch in work]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda own: flatten(model.device_gradients(own[0], SCALE, own[1]).layers), work)
+        for one, other in zip(alone, together, strict=True):
+            assert torch.equal(one, other)
