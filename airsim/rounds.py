@@ -20,7 +20,7 @@ from airsim.learn.adapters import DualAdapters, payload_size
 from airsim.learn.cohort import Cohort, GradientChunk
 from airsim.learn.data.tasks import Split
 from airsim.learn.evaluation import Evaluation, evaluate
-from airsim.learn.models.base import AbstractBaseModel
+from airsim.learn.models.base import AbstractModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.radio import PayloadStatistics, uplink_s
 from airsim.randomness import RandomStreams
@@ -39,7 +39,7 @@ Metrics = dict[str, float | int | str | list[float]]
 class Learner:
     """The learning side: frozen base, the devices' data, the update rule and the test sets."""
 
-    model: AbstractBaseModel
+    model: AbstractModel
     cohort: Cohort
     operator: AirPFedLoRA
     tests: tuple[Split, ...]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,7 +20,7 @@ class PaddedBatch:
     axis.
     """
 
-    x: Float[Tensor, "*K B F"]
+    x: Num[Tensor, "*K B F"]
     y: Int[Tensor, "*K B"]
     weights: Float[Tensor, "*K B"]
     product: Float[Tensor, "*K P O"] | None = None
@@ -32,7 +33,9 @@ class PaddedBatch:
 
 def pad(batches: Sequence[Split]) -> PaddedBatch:
     """Batches of different sizes side by side."""
-    weights = [batch.x.new_full((batch.size,), 1.0 / batch.size) for batch in batches]
+    like = batches[0].x
+    dtype = like.dtype if like.is_floating_point() else torch.float64  # token numbers have no such type
+    weights = [like.new_full((batch.size,), 1.0 / batch.size, dtype=dtype) for batch in batches]
     columns = ([batch.x for batch in batches], [batch.y for batch in batches], weights)
     return PaddedBatch(*(pad_sequence(column, batch_first=True) for column in columns))
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters, LoRAFactors, flatten
+from airsim.learn.batches import pad
 from airsim.learn.data.tasks import FederatedData, Split
-from airsim.learn.gradients import DeviceGradients, device_gradients, pad
-from airsim.learn.models.base import AbstractBaseModel
+from airsim.learn.models.base import AbstractModel, DeviceGradients
 from airsim.randomness import RandomStreams
 
 # Sums over chunks are added in this order, so another number gives other bits.
@@ -68,7 +68,7 @@ class Cohort:
 
     def gradient_chunks(
         self,
-        model: AbstractBaseModel,
+        model: AbstractModel,
         adapters: DualAdapters,
         scale: float,
         round_index: int,
@@ -93,7 +93,7 @@ class Cohort:
 
     def _chunk(
         self,
-        model: AbstractBaseModel,
+        model: AbstractModel,
         adapters: DualAdapters,
         scale: float,
         round_index: int,
@@ -103,10 +103,10 @@ class Cohort:
         parts = []
         for task, members in groups:
             batch = pad([self._draw(device, round_index) for device in members])
-            parts.append(device_gradients(model, adapters.for_task(task), scale, batch))
+            parts.append(model.for_task(task).device_gradients(adapters.for_task(task), scale, batch))
         back = torch.from_numpy(np.argsort([device for _, members in groups for device in members]))
         gradients = _join(parts)
-        shared, personal = _payloads(gradients.layers, adapters.ranks.shared)
+        shared, personal = _payloads(gradients.layers, adapters)
         tasks = tuple(self.data.task_of_device[device] for device in devices)
         return GradientChunk(tuple(devices), tasks, gradients.losses[back], shared[back], personal[back])
 
@@ -156,8 +156,9 @@ def _join(parts: list[DeviceGradients]) -> DeviceGradients:
     return DeviceGradients(torch.cat([part.losses for part in parts]), layers)
 
 
-def _payloads(layers: Mapping[str, LoRAFactors], shared_rank: int) -> tuple[Tensor, Tensor]:
+def _payloads(layers: Mapping[str, LoRAFactors], adapters: DualAdapters) -> tuple[Tensor, Tensor]:
     """Shared and personal payloads of gradients with respect to fused factors."""
-    split = {name: factors.split(shared_rank) for name, factors in layers.items()}
+    # A layer may be personal as a whole, such as a head that is trained.
+    split = {name: factors.split(adapters.shared[name].rank) for name, factors in layers.items()}
     shared = flatten({name: pair[0] for name, pair in split.items()})
     return shared, flatten({name: pair[1] for name, pair in split.items()})

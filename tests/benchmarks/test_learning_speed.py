@@ -22,9 +22,8 @@ from learning_work import (
     vmapped_gradients,
 )
 
-from airsim.learn.batches import gather
+from airsim.learn.batches import device_gradients, gather
 from airsim.learn.data.tasks import Split
-from airsim.learn.gradients import device_gradients
 from airsim.learn.local_data import LocalData
 from airsim.learn.moments import StreamLayout
 from airsim.learn.optimisers import SGD

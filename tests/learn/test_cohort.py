@@ -6,8 +6,8 @@ from federation_builders import RANKS, SCALE, random_adapters, random_federation
 
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import AdapterRanks, flatten
+from airsim.learn.batches import pad
 from airsim.learn.cohort import DEVICES_PER_CHUNK, PADDING_ROWS, Cohort
-from airsim.learn.gradients import device_gradients, pad
 from airsim.randomness import RandomStreams
 
 STREAMS = RandomStreams(4)
@@ -28,7 +28,7 @@ def test_each_row_is_the_gradient_of_that_device_with_the_adapters_of_its_task(r
     assert chunk.devices == tuple(range(8))
     assert chunk.tasks == cohort.data.task_of_device
     for device, split in enumerate(cohort.data.devices):
-        alone = device_gradients(model, adapters.for_task(chunk.tasks[device]), SCALE, pad([split]))
+        alone = model.device_gradients(adapters.for_task(chunk.tasks[device]), SCALE, pad([split]))
         pairs = {name: factors.split(ranks.shared) for name, factors in alone.layers.items()}
         torch.testing.assert_close(chunk.losses[device], alone.losses[0])
         for row, kind in ((chunk.shared[device], 0), (chunk.personal[device], 1)):

@@ -16,7 +16,6 @@ from federation_builders import SCALE
 
 from airsim.learn.batches import gather, pad
 from airsim.learn.data.tasks import Split
-from airsim.learn.gradients import device_gradients
 
 LAYERS = {"common": common_layers, "stacked": stacked_layers}
 
@@ -35,14 +34,14 @@ def assert_gradients_are_those_of_autograd(model, layers, splits, found):
 def test_every_devices_gradient_is_that_of_autograd_with_common_and_with_stacked_ranks(build, kind):
     model = build()
     layers, splits = LAYERS[kind](model), splits_for(model)
-    found = device_gradients(model, layers, SCALE, pad(splits))
+    found = model.device_gradients(layers, SCALE, pad(splits))
     assert_gradients_are_those_of_autograd(model, layers, splits, found)
 
 
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_gradients_beyond_a_devices_rank_are_exactly_zero(build):
     model, ranks = build(), (3, 1, 2, 0)
-    found = device_gradients(model, stacked_layers(model, ranks), SCALE, pad(splits_for(model)))
+    found = model.device_gradients(stacked_layers(model, ranks), SCALE, pad(splits_for(model)))
     for factors in found.layers.values():
         for device, rank in enumerate(ranks):
             assert not factors.a[device, rank:].any()
@@ -58,7 +57,7 @@ def test_layers_below_the_lowest_adapter_may_be_computed_once_per_data_set(build
     pooled = Split(torch.cat([s.x for s in splits]), torch.cat([s.y for s in splits]))
     inputs, product = model.below(pooled.x, set(layers))
     batch = gather(Split(inputs, pooled.y), torch.arange(15).view(3, 5), product)
-    found = device_gradients(model, layers, SCALE, batch)
+    found = model.device_gradients(layers, SCALE, batch)
     assert_gradients_are_those_of_autograd(model, layers, splits, found)
 
 
@@ -67,7 +66,7 @@ def test_a_layer_without_an_adapter_between_adapted_ones_stays_as_it_is(build):
     model = build()
     layers = {name: f for name, f in common_layers(model).items() if name != model.layer_names[1]}
     splits = splits_for(model)
-    found = device_gradients(model, layers, SCALE, pad(splits))
+    found = model.device_gradients(layers, SCALE, pad(splits))
     assert list(found.layers) == [name for name in model.layer_names if name in layers]
     assert_gradients_are_those_of_autograd(model, layers, splits, found)
 
@@ -91,8 +90,8 @@ def test_adapters_on_no_layer_of_the_model_are_refused_with_the_layers_it_has(bu
 def test_a_base_in_half_precision_moves_gradients_by_its_rounding_only(build):
     model = build()
     layers, batch = common_layers(model), pad(splits_for(model))
-    exact = device_gradients(model, layers, SCALE, batch)
-    rounded = device_gradients(model.with_base_dtype(torch.bfloat16), layers, SCALE, batch)
+    exact = model.device_gradients(layers, SCALE, batch)
+    rounded = model.with_base_dtype(torch.bfloat16).device_gradients(layers, SCALE, batch)
     for name in layers:
         assert rounded.layers[name].a.dtype == torch.float64
         error = (rounded.layers[name].a - exact.layers[name].a).norm() / exact.layers[name].a.norm()

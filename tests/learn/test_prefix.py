@@ -6,7 +6,6 @@ from federation_builders import SCALE
 from airsim.learn import prefix
 from airsim.learn.batches import gather
 from airsim.learn.data.tasks import Split
-from airsim.learn.gradients import device_gradients
 from airsim.learn.local_data import LocalData
 from airsim.learn.prefix import known_prefix, with_products
 
@@ -18,8 +17,8 @@ def test_a_known_prefix_gives_the_gradients_of_the_samples_themselves(build, mon
     layers = {name: common_layers(model)[name] for name in model.layer_names[1:]}
     (samples,) = splits_for(model, (10,))
     known = known_prefix(model, samples, set(layers))
-    found = device_gradients(model, layers, SCALE, gather(known.samples, rows, known.product))
-    expected = device_gradients(model, layers, SCALE, gather(samples, rows))
+    found = model.device_gradients(layers, SCALE, gather(known.samples, rows, known.product))
+    expected = model.device_gradients(layers, SCALE, gather(samples, rows))
     for name in layers:
         torch.testing.assert_close(found.layers[name].a, expected.layers[name].a, **EXACT)
         torch.testing.assert_close(found.layers[name].b, expected.layers[name].b, **EXACT)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airsim.errors import DataError
-from airsim.learn.data.partition import DirichletPartition, IidPartition
+from airsim.learn.data.partition import DirichletPartition, IidPartition, share_out
 from airsim.learn.data.tasks import (
     FederationPlan,
     SplitSizes,
@@ -16,7 +16,6 @@ from airsim.learn.data.tasks import (
     build_federated_data,
     label_code,
     make_split,
-    share_out,
 )
 from airsim.randomness import RandomStreams
 

@@ -7,7 +7,6 @@ from airsim.learn import moments, streaming
 from airsim.learn.adapters import LoRAFactors, flatten
 from airsim.learn.batches import gather, pad
 from airsim.learn.data.tasks import Split
-from airsim.learn.gradients import device_gradients
 from airsim.learn.moments import StreamLayout
 from airsim.learn.streaming import devices_per_chunk, stream_weighted
 from airsim.learn.weighted import WeightedPass
@@ -45,7 +44,7 @@ def test_one_pass_gives_the_weighted_sums_of_shared_and_personal_gradients(build
     layers, batch = common_layers(model, RANK), pad(splits_for(model))
     weights = random_weights(2, batch.num_devices, 2)
     found = passed(model, layers, merged)(batch, weights)
-    each = device_gradients(model, layers, SCALE, batch)
+    each = model.device_gradients(layers, SCALE, batch)
     torch.testing.assert_close(found.losses, each.losses, **EXACT)
     for stream, sent in enumerate(payloads(each)):
         halves = {name: factors.split(SHARED_RANK)[stream] for name, factors in found.sums.items()}
@@ -57,7 +56,7 @@ def test_the_same_pass_gives_mean_and_second_moment_of_what_each_device_would_se
     model = build()
     layers, batch = common_layers(model, RANK), pad(splits_for(model))
     found = passed(model, layers)(batch, random_weights(1, batch.num_devices, 2)).moments
-    for stream, sent in enumerate(payloads(device_gradients(model, layers, SCALE, batch))):
+    for stream, sent in enumerate(payloads(model.device_gradients(layers, SCALE, batch))):
         assert found.entries[stream] == sent.shape[1]
         torch.testing.assert_close(found.mean[:, stream], sent.mean(dim=1), **EXACT)
         torch.testing.assert_close(found.second_moment[:, stream], sent.square().mean(dim=1), **EXACT)

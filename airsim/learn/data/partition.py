@@ -1,6 +1,7 @@
 """Share the images of one task out among its devices."""
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -35,7 +36,7 @@ class IidPartition(AbstractPartition):
         self, labels: Int[np.ndarray, "M"], num_devices: int, rng: np.random.Generator
     ) -> list[Int[np.ndarray, "_"]]:
         """Positions of the images that each device holds, ascending."""
-        _require_enough(len(labels), num_devices, self.min_images)
+        require_enough(len(labels), num_devices, self.min_images)
         return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), num_devices)]
 
 
@@ -56,7 +57,7 @@ class DirichletPartition(AbstractPartition):
         self, labels: Int[np.ndarray, "M"], num_devices: int, rng: np.random.Generator
     ) -> list[Int[np.ndarray, "_"]]:
         """Positions of the images that each device holds, ascending."""
-        _require_enough(len(labels), num_devices, self.min_images)
+        require_enough(len(labels), num_devices, self.min_images)
         owner = np.empty(len(labels), dtype=np.int64)
         for label in np.unique(labels):
             members = rng.permutation(np.flatnonzero(labels == label))
@@ -80,9 +81,18 @@ def _fill_up(
         counts[richest] -= 1
 
 
-def _require_enough(num_images: int, num_devices: int, min_images: int) -> None:
+def require_enough(num_images: int, num_devices: int, min_images: int) -> None:
+    """Raise a `DataError` where the images do not suffice."""
     if num_images < num_devices * min_images:
         raise DataError(
             f"{num_images} images cannot give {num_devices} devices {min_images} each: "
             "take more training images, fewer devices, or a smaller min_images"
         )
+
+
+def share_out(total: int, shares: Sequence[float]) -> tuple[int, ...]:
+    """Whole numbers in proportion to `shares` that add up to `total`, by largest remainder."""
+    exact = total * np.asarray(shares, dtype=np.float64) / np.sum(shares)
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    return tuple(int(count) for count in counts)

@@ -1,16 +1,15 @@
 """Turn one image source into tasks that share a shift of the camera but disagree about two labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int64
+from jaxtyping import Float32, Int, Int64, Num
 from torch import Tensor
 
 from airsim.errors import DataError
-from airsim.learn.data.partition import AbstractPartition
+from airsim.learn.data.partition import AbstractPartition, share_out
 from airsim.learn.data.sources import ImageSource
 from airsim.randomness import RandomStreams
 
@@ -20,9 +19,9 @@ QUARTER_TURNS = {"upright": 0, "quarter-turn": 1}
 
 @dataclass(frozen=True)
 class Split:
-    """Samples as rows, with their classes."""
+    """Samples as rows, with their classes: pixels, or token numbers filled up with -1."""
 
-    x: Float[Tensor, "M F"]
+    x: Num[Tensor, "M F"]
     y: Int[Tensor, "M"]
 
     @property
@@ -106,14 +105,6 @@ def build_federated_data(source: ImageSource, plan: FederationPlan, streams: Ran
         num_classes=source.num_classes,
         checksum=source.checksum,
     )
-
-
-def share_out(total: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """Whole numbers in proportion to `shares` that add up to `total`, by largest remainder."""
-    exact = total * np.asarray(shares, dtype=np.float64) / np.sum(shares)
-    counts = np.floor(exact).astype(np.int64)
-    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
-    return tuple(int(count) for count in counts)
 
 
 def label_code(num_classes: int, swap: tuple[int, int] | None) -> Int64[np.ndarray, "C"]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.data.tasks import FederatedData
-from airsim.learn.evaluation import Evaluation, score
+from airsim.learn.evaluation import Evaluation, means
 from airsim.learn.federated.base import (
     AbstractLearner,
     LocalRound,
@@ -125,7 +125,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         scale = float(state.server.scaling.of(state.held.ranks[device]))
         split = self.data.tests[task]
         layers = {name: factors.take(device) for name, factors in state.held.layers.items()}
-        return score(state.model.forward(split.x, layers, scale), split, task)
+        return means(state.model.scores(split.x, split.y, layers, scale), task)
 
     def named_tensors(self, state: AdapterFederation) -> dict[str, Tensor]:
         """The server's factors; and the base where a method changes it."""

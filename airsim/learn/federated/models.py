@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from airsim.learn.data.tasks import FederatedData
-from airsim.learn.evaluation import Evaluation, score
+from airsim.learn.evaluation import Evaluation, means
 from airsim.learn.federated.base import AbstractLearner, LocalRound, require_finite, weighted_view
 from airsim.learn.federated.full_training import FullTraining, forward
 from airsim.learn.federated.local_terms import ControlTerm
 from airsim.learn.local_data import LocalData
+from airsim.learn.models.heads import classification_scores
 from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, participants_of
 from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold, expand
@@ -73,7 +74,7 @@ class ModelLearner(AbstractLearner[ModelFederation]):
 
     def evaluate(self, state: ModelFederation) -> Evaluation:
         results = [
-            score(forward(state.server.parameters, split.x)[1], split, task)
+            means(classification_scores(forward(state.server.parameters, split.x)[1], split.y), task)
             for task, split in enumerate(self.data.tests)
         ]
         accuracies, losses = zip(*results, strict=True)

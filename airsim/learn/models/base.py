@@ -4,12 +4,13 @@ import abc
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from airsim.learn.adapters import LayerShape, LoRAFactors
 from airsim.learn.batches import PaddedBatch
 from airsim.learn.lora import AbstractLinear
+from airsim.learn.models.heads import SampleScores, classification_scores
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class LayerTrace:
     d: Float[Tensor, "*K P O"]
     projected: Float[Tensor, "*K P R"]
 
+    def gradients(self) -> LoRAFactors:
+        """Gradients ``p^T x`` and ``d^T h`` of every device's factors."""
+        return LoRAFactors(self.projected.mT @ self.x, self.d.mT @ self.inner)
+
 
 @dataclass(frozen=True)
 class Backpropagation:
@@ -34,7 +39,15 @@ class Backpropagation:
     traces: Mapping[str, LayerTrace]
 
 
-class AbstractBaseModel(abc.ABC):
+@dataclass(frozen=True)
+class DeviceGradients:
+    """Mean loss and gradient of every device, for the fused factors of each layer."""
+
+    losses: Float[Tensor, "K"]
+    layers: Mapping[str, LoRAFactors]
+
+
+class AbstractModel(abc.ABC):
     """A frozen model with linear layers that adapters are added to.
 
     `layers` maps names of layers to adapters that are common to all samples or stacked like them; a layer
@@ -43,13 +56,35 @@ class AbstractBaseModel(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def layer_shapes(self) -> dict[str, LayerShape]:
+    def layer_shapes(self) -> Mapping[str, LayerShape]:
         """Widths of each layer that can carry an adapter, by name, from input to output."""
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers that can carry an adapter, from input to output."""
         return tuple(self.layer_shapes)
+
+    @abc.abstractmethod
+    def for_task(self, task: int) -> "AbstractModel":
+        """The model with what one task adds to it, such as a head of its own."""
+
+    @abc.abstractmethod
+    def scores(self, x: Tensor, y: Tensor, layers: Mapping[str, LoRAFactors], scale: float) -> SampleScores:
+        """Right answers and losses, sample by sample."""
+
+    @abc.abstractmethod
+    def device_gradients(
+        self, layers: Mapping[str, LoRAFactors], scale: float, batch: PaddedBatch
+    ) -> DeviceGradients:
+        """Mean loss of each device in a batch, and its gradient with respect to the adapters."""
+
+    @abc.abstractmethod
+    def flops_per_sample(self, rank: int) -> int:
+        """Floating point operations of one sample's forward and backward pass with adapters of this rank."""
+
+
+class AbstractBaseModel(AbstractModel):
+    """A model that leaves traces, from which gradients, their sums and their moments are made."""
 
     @property
     def entries_per_sample(self) -> int:
@@ -61,6 +96,34 @@ class AbstractBaseModel(abc.ABC):
         self, x: Float[Tensor, "*stack B F"], layers: Mapping[str, LoRAFactors], scale: float
     ) -> Float[Tensor, "*stack B C"]:
         """Logits of the base with the adapters' updates added."""
+
+    def for_task(self, task: int) -> "AbstractBaseModel":
+        """All tasks use the same base: their heads are the last layer with their adapters."""
+        return self
+
+    def scores(
+        self, x: Float[Tensor, "M F"], y: Int[Tensor, "M"], layers: Mapping[str, LoRAFactors], scale: float
+    ) -> SampleScores:
+        """Right answers and cross-entropy, sample by sample."""
+        return classification_scores(self.forward(x, layers, scale), y)
+
+    def device_gradients(
+        self, layers: Mapping[str, LoRAFactors], scale: float, batch: PaddedBatch
+    ) -> DeviceGradients:
+        r"""Gradient of each device's mean cross-entropy with respect to the fused adapters.
+
+        The adapters are common to all devices, or stacked: one pair of factors per device, smaller ranks
+        filled up with zeros, whose gradients are zero as well. With :math:`d` the loss derivative at a
+        layer's output, :math:`x` its input and :math:`h = c x A^T`,
+
+        .. math:: \nabla B_k = \sum_{i \in k} d_i h_i^T, \qquad \nabla A_k = c \sum_{i \in k} B^T d_i x_i^T.
+
+        Frozen weights need no gradient, so these two small products are all that differs between devices.
+        """
+        passed = self.backpropagate(batch, self.linears(layers, scale))
+        return DeviceGradients(
+            passed.losses, {name: trace.gradients() for name, trace in passed.traces.items()}
+        )
 
     @abc.abstractmethod
     def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
@@ -84,7 +147,3 @@ class AbstractBaseModel(abc.ABC):
 
         Neither changes while data and base stay the same: `learn.prefix` keeps both.
         """
-
-    @abc.abstractmethod
-    def flops_per_sample(self, rank: int) -> int:
-        """Floating point operations of one sample's forward and backward pass with adapters of this rank."""
