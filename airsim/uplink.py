@@ -29,7 +29,10 @@ from airsim.radio import (
 
 @dataclass(frozen=True)
 class Federation:
-    """Who learns what: the devices of each task, their data sizes, the ranks and the symbols per upload."""
+    """Who learns what: the devices of each task, their data sizes, the ranks and the symbols per upload.
+
+    `entries` of both payloads are given where they are not as the ranks, since heads are among them.
+    """
 
     members: tuple[tuple[int, ...], ...]
     data_sizes: Float[np.ndarray, "K"]
@@ -37,6 +40,14 @@ class Federation:
     rank_personal: int
     symbols_shared: int
     symbols_personal: int
+    entries: tuple[int, int] | None = None
+
+    @property
+    def shares(self) -> tuple[float, float] | None:
+        """What part of the entries travels in which phase, where the ranks do not say it."""
+        if self.entries is None:
+            return None
+        return self.entries[0] / sum(self.entries), self.entries[1] / sum(self.entries)
 
     @property
     def rows(self) -> tuple[tuple[int, ...], ...]:
@@ -58,7 +69,8 @@ class Federation:
     def stream_weights(self) -> Float[np.ndarray, "streams"]:
         """``R_s/R`` for the s-phase, ``R_p/R D_n/D`` for task n: the weights of the MSEs in Pi_t."""
         rank = self.rank_shared + self.rank_personal
-        return np.concatenate([[self.rank_shared / rank], self.rank_personal / rank * self.task_weights])
+        shared, personal = self.shares or (self.rank_shared / rank, self.rank_personal / rank)
+        return np.concatenate([[shared], personal * self.task_weights])
 
     @property
     def aggregation_weights(self) -> tuple[Float[np.ndarray, "_"], ...]:
@@ -246,6 +258,7 @@ class AirCompUplink(AbstractUplink):
             data_sizes=self.federation.data_sizes,
             rank_shared=self.federation.rank_shared,
             rank_personal=self.federation.rank_personal,
+            shares=self.federation.shares,
             average_power_w=self.budget.average_power_w,
             peak_power_w=self.budget.peak_power_w,
             noise_power_w=self.budget.noise_power_w,

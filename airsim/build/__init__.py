@@ -3,14 +3,15 @@
 import functools
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pooch
 
 from airsim import store
-from airsim.build import methods
+from airsim.build import methods, texts
+from airsim.build.partitions import build_partition
 from airsim.channel import (
     AbstractFading,
     ChannelModel,
@@ -26,9 +27,8 @@ from airsim.channel import (
 )
 from airsim.des import Durations, NetworkProfile
 from airsim.errors import ScenarioError
-from airsim.learn.adapters import AdapterRanks, initial_adapters
+from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters, payload_size
 from airsim.learn.cohort import Cohort
-from airsim.learn.data.partition import AbstractPartition, DirichletPartition, IidPartition
 from airsim.learn.data.sources import FORMATS, ImageSource, load_digits, load_mnist
 from airsim.learn.data.tasks import (
     FederatedData,
@@ -37,6 +37,7 @@ from airsim.learn.data.tasks import (
     TaskSpec,
     build_federated_data,
 )
+from airsim.learn.models.base import AbstractModel
 from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
@@ -47,6 +48,8 @@ from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
 from airsim.scenario import Scenario
 from airsim.scenario.aggregation import GRADIENT_METHOD
+from airsim.scenario.learning import Mlp
+from airsim.scenario.texts import TextData, Transformer
 from airsim.uplink import (
     AbstractUplink,
     AirCompUplink,
@@ -84,9 +87,14 @@ def fingerprint(scenario: Scenario) -> str:
     Raises:
         DataError: the data or the base file cannot be read.
     """
-    base = scenario.learning.model.base
-    base_sum = base_checksum(Path(base.path)) if base.kind == "file" else None
-    data_sum = load_source(scenario.learning.data.name).checksum
+    model, data = scenario.learning.model, scenario.learning.data
+    if isinstance(model, Transformer):
+        base_sum: str | None = texts.network_checksum(model.network)
+    else:
+        base_sum = base_checksum(Path(model.base.path)) if model.base.kind == "file" else None
+    data_sum = (
+        texts.texts_checksum(data) if isinstance(data, TextData) else load_source(data.name).checksum
+    )
     return scenario.fingerprint(data_sum, store.RESULTS_VERSION, base_sum)[:FINGERPRINT_DIGITS]
 
 
@@ -98,24 +106,32 @@ def build_simulation(scenario: Scenario) -> Simulation:
     """
     streams = RandomStreams(scenario.seed)
     data = build_data(scenario, streams)
-    model = build_base(scenario, data, streams)
-    build = _gradient_rounds if scenario.aggregation.method == GRADIENT_METHOD else _method_rounds
-    return build(scenario, data, model, streams)
+    config = scenario.learning.model
+    if isinstance(config, Transformer):
+        network = texts.build_transformer(config, data, streams)
+        adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
+        return _gradient_rounds(scenario, data, (network, adapters), streams)
+    model = build_base(scenario, config, data, streams)
+    if scenario.aggregation.method != GRADIENT_METHOD:
+        return _method_rounds(scenario, data, model, streams)
+    own = scenario.learning.adapters
+    ranks = AdapterRanks(own.shared_rank, own.personal_rank)
+    adapters = initial_adapters(model.layer_shapes, len(data.tests), ranks, own.init_scale, streams)
+    return _gradient_rounds(scenario, data, (model, adapters), streams)
 
 
 def _gradient_rounds(
-    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, start: tuple[AbstractModel, DualAdapters], streams: RandomStreams
 ) -> Simulation:
     """One gradient per device and round, of a shared and a personal adapter."""
-    learning = scenario.learning
+    learning, (model, adapters) = scenario.learning, start
     ranks = AdapterRanks(learning.adapters.shared_rank, learning.adapters.personal_rank)
-    adapters = initial_adapters(
-        model.layer_shapes, len(data.tests), ranks, learning.adapters.init_scale, streams
-    )
     cohort = Cohort(data, learning.batch, streams, learning.learning_rate)
     operator = AirPFedLoRA(learning.learning_rate)
     sizes = operator.payload_sizes(adapters)
     federation = _federation(data, ranks, (num_symbols(sizes.shared), num_symbols(sizes.personal)))
+    if adapters.has_trained_heads:
+        federation = replace(federation, entries=(sizes.shared, sizes.personal))
     engine = RoundEngine(
         Learner(model, cohort, operator, data.tests, learning.adapters.scale),
         build_uplink(scenario, federation, streams),
@@ -177,16 +193,30 @@ def load_source(name: str) -> ImageSource:
 
 def layer_widths(scenario: Scenario) -> list[int]:
     """Widths of the model from pixels to classes."""
-    facts = FORMATS[scenario.learning.data.name]
-    return [facts.num_features, *scenario.learning.model.hidden, facts.num_classes]
+    data, model = scenario.learning.data, scenario.learning.model
+    if isinstance(data, TextData) or isinstance(model, Transformer):
+        raise ScenarioError("learning.model: a transformer has no list of widths; its network says them")
+    facts = FORMATS[data.name]
+    return [facts.num_features, *model.hidden, facts.num_classes]
 
 
 def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
-    """Real entries of the shared and of a personal adapter: ``(I + O) R`` summed over the layers."""
+    """Real entries of the shared and of a personal payload: ``(I + O) R`` summed over the layers.
+
+    Trained heads count among the personal entries; a network has to be loaded to know them.
+    """
+    config = scenario.learning.model
+    if isinstance(config, Transformer):
+        streams = RandomStreams(scenario.seed)
+        data = build_data(scenario, streams)
+        lazy = config.model_copy(update={"keep_lower_layers": False})
+        network = texts.build_transformer(lazy, data, streams)
+        adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
+        return payload_size(adapters.shared), payload_size(adapters.personal)
     widths = layer_widths(scenario)
     ends = sum(inputs + outputs for inputs, outputs in itertools.pairwise(widths))
-    adapters = scenario.learning.adapters
-    return ends * adapters.shared_rank, ends * adapters.personal_rank
+    own = scenario.learning.adapters
+    return ends * own.shared_rank, ends * own.personal_rank
 
 
 def cache_folder() -> Path:
@@ -195,26 +225,24 @@ def cache_folder() -> Path:
 
 
 def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
-    """Every device's images, the public split and the test sets."""
+    """Every device's samples, the public split and the test sets."""
     config = scenario.learning.data
-    partition: AbstractPartition
-    if config.partition.kind == "iid":
-        partition = IidPartition(config.partition.min_images)
-    else:
-        partition = DirichletPartition(config.partition.concentration, config.partition.min_images)
+    if isinstance(config, TextData):
+        return texts.build_texts(scenario, config, streams)
     plan = FederationPlan(
         tasks=tuple(TaskSpec(task.swap, task.share) for task in config.tasks),
         devices_per_task=scenario.network.devices.per_edge_server,
         sizes=SplitSizes(config.public_images, config.training_images, config.test_images),
         camera=config.camera,
-        partition=partition,
+        partition=build_partition(config.partition),
     )
     return build_federated_data(load_source(config.name), plan, streams)
 
 
-def build_base(scenario: Scenario, data: FederatedData, streams: RandomStreams) -> FrozenMLP:
+def build_base(
+    scenario: Scenario, config: Mlp, data: FederatedData, streams: RandomStreams
+) -> FrozenMLP:
     """The frozen base: pretrained on the public split, random, or from a file."""
-    config = scenario.learning.model
     widths = layer_widths(scenario)
     if config.base.kind == "file":
         return load_base(Path(config.base.path), widths)

@@ -72,6 +72,11 @@ class DualAdapters:
     personal: Mapping[str, LoRAFactors]
 
     @property
+    def has_trained_heads(self) -> bool:
+        """Whether some layer is personal as a whole, as a trained head is."""
+        return len({factors.rank for factors in self.shared.values()}) > 1
+
+    @property
     def num_tasks(self) -> int:
         """Number of personal adapters."""
         return next(iter(self.personal.values())).a.shape[0]

@@ -19,7 +19,9 @@ from airsim.scenario.fields import (
     default_kind,
     exactly,
 )
+from airsim.scenario.partition import DirichletPartition, Partition
 from airsim.scenario.problems import Problem, ProblemsError, raise_any
+from airsim.scenario.texts import TextData, Transformer
 
 POOL_IMAGES = {"digits": 1797, "mnist": 60_000}  # public and training images come from this pool
 TEST_IMAGES = {"mnist": 10_000}  # a data set without its own test images is tested on the pool
@@ -53,7 +55,7 @@ Base = Annotated[
 ]
 
 
-class Model(Section):
+class Mlp(Section):
     """A multilayer perceptron with frozen weights under the adapters."""
 
     kind: Literal["mlp"] = "mlp"
@@ -75,32 +77,13 @@ class Task(Section):
         return self
 
 
-class IidPartition(Section):
-    """Images dealt to the devices of a task at random."""
-
-    kind: Literal["iid"] = "iid"
-    min_images: Count = 2
-
-
-class DirichletPartition(Section):
-    """Class proportions of each device drawn from Dirichlet(concentration): small means one-sided."""
-
-    kind: Literal["dirichlet"] = "dirichlet"
-    concentration: Positive = 0.5
-    min_images: Count = 2
-
-
-Partition = Annotated[
-    IidPartition | DirichletPartition, Field(discriminator="kind"), default_kind("dirichlet")
-]
-
-
-class Data(Section):
+class ImageData(Section):
     """Images, how many serve which purpose, and what makes the tasks differ.
 
     `training_images` and `test_images` may be `all` (None here): all that is left.
     """
 
+    kind: Literal["images"] = "images"
     name: Literal["digits", "mnist"] = "digits"
     public_images: Count = 300
     training_images: AllOrCount = 400
@@ -112,7 +95,7 @@ class Data(Section):
         Task(swap=(4, 9), share=2.0),
         Task(swap=(5, 6), share=1.0),
     )
-    partition: Partition = Field(default_factory=DirichletPartition)
+    partition: Annotated[Partition, default_kind("dirichlet")] = Field(default_factory=DirichletPartition)
 
     @property
     def max_training_images(self) -> int:
@@ -126,7 +109,7 @@ class Data(Section):
         return int(self.max_training_images * self.tasks[task_index].share / total_share + 1e-9)
 
     @model_validator(mode="after")
-    def _check(self) -> "Data":
+    def _check(self) -> "ImageData":
         raise_any(self._pool_problems() if self.name in TEST_IMAGES else self._shared_pool_problems())
         return self
 
@@ -185,12 +168,24 @@ class Adapters(Section):
         return self
 
 
+Model = Annotated[Mlp | Transformer, Field(discriminator="kind"), default_kind("mlp")]
+Data = Annotated[ImageData | TextData, Field(discriminator="kind"), default_kind("images")]
+
+
 class Learning(Section):
     """What is learned, and how devices train between two uploads."""
 
-    model: Model = Field(default_factory=Model)
-    data: Data = Field(default_factory=Data)
+    model: Model = Field(default_factory=Mlp)
+    data: Data = Field(default_factory=ImageData)
     adapters: Adapters = Field(default_factory=Adapters)
     learning_rate: Positive = 0.15
     batch: Batch = "full"
     training: Training = Field(default_factory=Training)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Learning":
+        if isinstance(self.model, Transformer) != isinstance(self.data, TextData):
+            message = f"a model of kind {self.model.kind} cannot read data of kind {self.data.kind}"
+            hint = "put kind: transformer and kind: text together, or kind: mlp and kind: images"
+            raise ProblemsError(Problem(message, hint, ("model",), (("data",),)))
+        return self

@@ -12,6 +12,7 @@ from airsim.scenario.aggregation import (
 from airsim.scenario.channel import Uplink
 from airsim.scenario.learning import Adapters, Learning
 from airsim.scenario.problems import Path, Problem
+from airsim.scenario.texts import Transformer
 
 METHOD: Path = ("aggregation", "method")
 ADAPTERS: Path = ("learning", "adapters")
@@ -23,6 +24,9 @@ def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> li
     found = _air_problems(method, uplink)
     if method == GRADIENT_METHOD:
         return found + _gradient_problems(learning)
+    if isinstance(learning.model, Transformer):
+        message = f"{method} trains between uploads, which works for kind: mlp only so far"
+        found.append(Problem(message, f"choose {GRADIENT_METHOD}", METHOD, (("learning", "model"),)))
     if method in FULL_MODEL_METHODS:
         return found + _full_model_problems(method, learning)
     return found + _adapter_problems(method, learning.adapters)

@@ -18,6 +18,7 @@ from airsim.scenario.learning import BaseFile, Learning
 from airsim.scenario.network import Links, Network
 from airsim.scenario.problems import raise_any
 from airsim.scenario.sweep import Figure, Sweep
+from airsim.scenario.texts import Transformer
 from optim import quantity, strict_yaml
 
 
@@ -105,13 +106,16 @@ class Scenario(Section):
         }
         peak = quantity.format(self.network.devices.peak_power_w, quantity.POWER)
         decisive = tree.merge(decisive, {"network": {"devices": {"peak_power": peak}}})
-        if isinstance(self.learning.model.base, BaseFile):
+        model = self.learning.model
+        if isinstance(model, Transformer) or isinstance(model.base, BaseFile):
             if base_checksum is None:
                 raise ValueError(
                     "base_checksum is None: a scenario with a base file is named by the file's content"
                 )
-            base = {"kind": "file", "path": base_checksum}
-            decisive = tree.merge(decisive, {"learning": {"model": {"base": base}}})
+            content_of: dict[str, Any] = {"base": {"kind": "file", "path": base_checksum}}
+            if isinstance(model, Transformer):
+                content_of = {"network": base_checksum}
+            decisive = tree.merge(decisive, {"learning": {"model": content_of}})
         content = {"scenario": decisive, "data": data_checksum, "results": results_version}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
