@@ -5,7 +5,7 @@ READY := .venv/ready
 MINILM := .venv/minilm
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test install bench stress papers clean
+.PHONY: demo test install bench bench-peers stress papers clean
 
 demo: $(READY)
 	$(BIN)/airsim sweep scenarios/quickstart-sweep.yaml --workers 2
@@ -21,6 +21,16 @@ test: $(READY)
 # Without the shape checks of the test suite, which slow small problems six- to fifteenfold.
 bench: $(MINILM)
 	$(BIN)/pytest -o addopts="--strict-markers -ra" -m benchmark -s tests/benchmarks
+
+# The same work by Flower, which lives in an environment of its own: its requirements contradict ours.
+PEERS := .venv-peers
+bench-peers: $(READY) $(PEERS)/ready
+	$(BIN)/python tests/benchmarks/bench_peers.py $(PEERS)/bin/python
+
+$(PEERS)/ready:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check 'flwr[simulation]==1.42.0' torch
+	@touch $@
 
 stress: $(READY)
 	$(BIN)/pytest -m stress -s
@@ -46,4 +56,4 @@ $(MINILM): $(READY)
 	@touch $(MINILM)
 
 clean:
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv .venv-peers runs build dist *.egg-info

@@ -9,7 +9,8 @@ from torch import Tensor
 from airsim.learn.adapters import LayerShape
 
 # Gram products of P x P stand in for a device's factor gradient where P^2 (R + W) is below this multiple of R
-# W: what its entries cost to write, square and weigh, in units of one multiplication each (tests/benchmarks).
+# W: what its entries cost to write, square and weigh, in multiplications each; estimated from the times of
+# single products.
 GRAM_ADVANTAGE = 20
 
 
