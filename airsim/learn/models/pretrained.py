@@ -50,6 +50,7 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise DataError("Hugging Face models need transformers: pip install 'airsim-fl[llm]'") from error
+    transformers.utils.logging.disable_progress_bar()
     return transformers
 
 
