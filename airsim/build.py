@@ -10,8 +10,8 @@ import numpy as np
 import pooch
 
 from airsim import store
-from airsim.build import methods, texts
-from airsim.build.partitions import build_partition
+from airsim.builders import methods, texts
+from airsim.builders.partitions import build_partition
 from airsim.channel import (
     AbstractFading,
     ChannelModel,
@@ -92,9 +92,7 @@ def fingerprint(scenario: Scenario) -> str:
         base_sum: str | None = texts.network_checksum(model.network)
     else:
         base_sum = base_checksum(Path(model.base.path)) if model.base.kind == "file" else None
-    data_sum = (
-        texts.texts_checksum(data) if isinstance(data, TextData) else load_source(data.name).checksum
-    )
+    data_sum = texts.texts_checksum(data) if isinstance(data, TextData) else load_source(data.name).checksum
     return scenario.fingerprint(data_sum, store.RESULTS_VERSION, base_sum)[:FINGERPRINT_DIGITS]
 
 
@@ -239,9 +237,7 @@ def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
     return build_federated_data(load_source(config.name), plan, streams)
 
 
-def build_base(
-    scenario: Scenario, config: Mlp, data: FederatedData, streams: RandomStreams
-) -> FrozenMLP:
+def build_base(scenario: Scenario, config: Mlp, data: FederatedData, streams: RandomStreams) -> FrozenMLP:
     """The frozen base: pretrained on the public split, random, or from a file."""
     widths = layer_widths(scenario)
     if config.base.kind == "file":

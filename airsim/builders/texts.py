@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from airsim.build.partitions import build_partition
+from airsim.builders.partitions import build_partition
 from airsim.errors import DataError
 from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters
 from airsim.learn.data.tasks import FederatedData, Split
@@ -70,9 +70,7 @@ def build_texts(scenario: Scenario, config: TextData, streams: RandomStreams) ->
     return build_text_federation([encoder.encode(load_texts(name)) for name in config.tasks], plan, streams)
 
 
-def build_transformer(
-    config: Transformer, data: FederatedData, streams: RandomStreams
-) -> TransformerModel:
+def build_transformer(config: Transformer, data: FederatedData, streams: RandomStreams) -> TransformerModel:
     """The frozen network with its heads; lower layers computed once per text where the scenario says so."""
     tasks = range(len(data.tests))
     classes = [1 + max(int(split.y.max()) for split in _splits_of(data, task)) for task in tasks]
