@@ -72,7 +72,11 @@ def test_realised_errors_agree_with_the_correlated_prediction_on_every_stream(sc
     """200 channel draws: realised and predicted errors within 2 %, by measured correlation."""
     metrics = run(
         scenario(
-            channel__snr=snr, stop__rounds=200, learning__model__hidden=[64, 64], record__evaluate_every=200
+            channel__snr=snr,
+            stop__rounds=200,
+            learning__model__hidden=[64, 64],
+            record__evaluate_every=200,
+            allocation__starts=1,
         )
     ).metrics
     realised = np.sum(metrics["mse_realised"], axis=0)

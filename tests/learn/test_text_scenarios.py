@@ -1,0 +1,119 @@
+"""Scenarios of texts, from a folder with a tiny encoder and a few sentences to accuracy over the air."""
+
+import shutil
+
+import pytest
+import transformers
+from sentences import both_sources, word_tokeniser
+
+from airsim import Scenario, run
+from airsim.build import adapter_sizes, build_simulation, fingerprint
+from airsim.errors import DataError, ScenarioError
+
+ENCODER = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.2,
+}
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory):
+    """A network and its tokeniser, saved as Hugging Face saves them."""
+    folder, tokeniser = tmp_path_factory.mktemp("encoder"), word_tokeniser()
+    transformers.set_seed(0)
+    config = transformers.BertConfig(vocab_size=len(tokeniser), **ENCODER)
+    transformers.BertModel(config).save_pretrained(folder)
+    tokeniser.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def scenario(encoder_folder, tmp_path, monkeypatch):
+    """A builder of small text scenarios, with changes by dotted key."""
+    (tmp_path / "text").mkdir()
+    names = []
+    for source in both_sources():
+        for split, part in (("train", source.train), ("test", source.test)):
+            lines = [f"{text}\t{label}" for text, label in zip(part.texts, part.labels, strict=True)]
+            path = tmp_path / "text" / f"{source.name}.{split}.tsv"
+            path.write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+        names.append(source.name)
+    monkeypatch.setenv("AIRSIM_DATA_DIR", str(tmp_path))
+
+    def build(**changes):
+        small = {
+            "learning.model.network": str(encoder_folder),
+            "learning.model.adapted_layers": r"layer\.1\..*(query|value|dense)",
+            "learning.model.tokens": 10,
+            "learning.data.tasks": names,
+            "learning.data.training_texts": "all",
+            "learning.data.test_texts": "all",
+            "learning.adapters": {"shared_rank": 2, "personal_rank": 2},
+            "learning.batch": "full",
+            "network.devices.per_edge_server": 2,
+            "stop.rounds": 30,
+            "record.evaluate_every": 30,
+        }
+        dotted = {key.replace("__", "."): value for key, value in changes.items()}
+        return Scenario.load("airpfed-text").with_overrides(small | dotted)
+
+    return build
+
+
+def test_two_tasks_of_texts_are_learned_over_the_air(scenario):
+    metrics = run(scenario(learning__learning_rate=0.1, stop__rounds=90)).metrics
+    assert metrics["loss"][-1] < metrics["loss"][0] / 2
+    assert 0 < metrics["pi_realised"][-1] < 1e-2
+    assert len(metrics["accuracy_per_task"][-1]) == 2
+
+
+def test_trained_heads_travel_with_the_personal_payload_and_change_the_phases_shares(scenario):
+    trained, frozen = (
+        adapter_sizes(scenario(learning__model__heads=heads)) for heads in ("trained", "frozen")
+    )
+    assert trained[0] == frozen[0] == frozen[1]
+    most_classes, width = 3, 32
+    assert trained[1] - frozen[1] == most_classes * (width + 1)
+    federation = build_simulation(scenario()).engine.federation
+    assert federation.entries == trained
+    assert federation.stream_weights[0] == pytest.approx(trained[0] / sum(trained))
+    assert federation.symbols_personal == (trained[1] + 1) // 2
+
+
+def test_keeping_the_lower_layers_changes_no_result(scenario):
+    one, other = (
+        run(scenario(learning__model__keep_lower_layers=keep, stop__rounds=3)).metrics["loss"]
+        for keep in (True, False)
+    )
+    assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_a_run_is_named_by_its_texts_and_its_network_and_not_by_their_places(scenario, tmp_path):
+    name, network = fingerprint(scenario()), scenario().learning.model.network
+    assert fingerprint(scenario(learning__model__tokens=9)) != name
+    shutil.copytree(network, tmp_path / "copied")
+    assert fingerprint(scenario(learning__model__network=str(tmp_path / "copied"))) == name
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"learning.data": {"kind": "images"}}, "kind: transformer and kind: text together"),
+        (
+            {"aggregation.method": "ps", "learning.adapters.personal_rank": 0},
+            "works for kind: mlp only so far",
+        ),
+    ],
+)
+def test_what_texts_cannot_be_combined_with_is_refused(changes, message):
+    with pytest.raises(ScenarioError, match=message):
+        Scenario.load("airpfed-text", changes)
+
+
+def test_a_task_without_files_names_what_is_missing(scenario):
+    with pytest.raises(DataError, match=r"nowhere\.train\.tsv"):
+        build_simulation(scenario(learning__data__tasks=["nowhere"]))
