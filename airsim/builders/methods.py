@@ -172,6 +172,8 @@ ADAPTER_METHODS: dict[str, Maker] = {
         streams, s.learning.adapters.init_scale, _route(s), s.aggregation.sends
     ),
     "fedex-lora": lambda s, model, streams: FedExLoRA(_route(s), s.aggregation.sends),
-    "lora-fair": lambda s, model, streams: LoRAFAIR(route=_route(s), sends=s.aggregation.sends),
+    "lora-fair": lambda s, model, streams: LoRAFAIR(
+        s.aggregation.distance, route=_route(s), sends=s.aggregation.sends
+    ),
     "fedinc": lambda s, model, streams: FedInc(s.aggregation.clusters, s.aggregation.sends),
 }

@@ -54,6 +54,7 @@ class Aggregation(Section):
     kept_share: Annotated[Fraction, Field(gt=0)] = 0.99
     budget: Count = 2
     clusters: Count = 2
+    distance: Literal["cosine", "squared"] = "cosine"
     proximal_weight: NotNegative = 0.01
     contrastive_weight: NotNegative = 1.0
     temperature: Positive = 0.5
