@@ -27,8 +27,7 @@ from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, in
 
 # Texts in one pass without gradients; bounds the memory of an evaluation.
 TEXTS_PER_PASS = 128
-# Tokens in one pass with gradients (one device at least). Fixed, for other passes give other bits; MiniLM was
-# not faster with twice or half as many.
+# Tokens in one pass with gradients (one device at least). Fixed, for other passes give other bits.
 TOKENS_PER_PASS = 2048
 
 
