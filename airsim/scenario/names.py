@@ -42,18 +42,18 @@ def variant_fields(root: type[BaseModel], path: Path, kind: str) -> list[str]:
 
 
 def without_kinds(root: type[BaseModel], location: Path) -> tuple[Path, str]:
-    """A pydantic location as a path of the file, and the last kind that pydantic put into it."""
+    """A pydantic location as a path of the file, and the kind of the section that its last part is in."""
     annotation: Any = root
     path: list[str | int] = []
-    kind = ""
+    kind, kind_at = "", 0
     for part in location:
         tags = [tag for model in _sections(annotation) for tag in _tags(model)]
         if part in tags and len(_sections(annotation)) > 1 and part != kind:
-            kind = str(part)
+            kind, kind_at = str(part), len(path)
             continue
         path.append(part)
         annotation = _item(annotation) if isinstance(part, int) else _fields(annotation).get(part)
-    return tuple(path), kind
+    return tuple(path), kind if kind_at == len(path) - 1 else ""
 
 
 def dotted_names(root: type[BaseModel]) -> list[str]:

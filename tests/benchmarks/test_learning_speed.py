@@ -22,7 +22,7 @@ from learning_work import (
     vmapped_gradients,
 )
 
-from airsim.learn.batches import device_gradients, gather
+from airsim.learn.batches import gather
 from airsim.learn.data.tasks import Split
 from airsim.learn.local_data import LocalData
 from airsim.learn.moments import StreamLayout
@@ -149,6 +149,6 @@ def test_per_device_gradients_kept_for_the_air():
     rows = torch.randint(20_000, (64, 32), generator=torch.Generator().manual_seed(3))
     works = {
         "plain loop": lambda: plain_gradient_sum(model, layers, pool, rows),
-        "every device's gradient": lambda: device_gradients(model, layers, 1.0, gather(pool, rows, product)),
+        "every device's gradient": lambda: model.device_gradients(layers, 1.0, gather(pool, rows, product)),
     }
     report("W2 K=64, gradients kept", interleaved(works, repeats=15))

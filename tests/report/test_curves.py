@@ -106,7 +106,7 @@ def test_what_cannot_share_an_axis_is_refused(values):
         axis_of(values, "key")
 
 
-@pytest.mark.parametrize("name", [name for name in bundled_names() if Scenario.load(name).sweep])
+@pytest.mark.parametrize("name", [name for name in bundled_names() if Scenario.load(name).figures])
 def test_the_figures_of_every_bundled_sweep_can_be_drawn(name, tmp_path):
     scenario = Scenario.load(name)
     outcomes = dict.fromkeys(MEASURES, 0.5)
