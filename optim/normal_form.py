@@ -151,7 +151,8 @@ def canonical_coordinates(
     basis = np.linalg.qr(adjoint(rows[:, :dimension]))[0]  # N n
     rows = rows @ basis
     weights = np.repeat(targets, rows.shape[-2] // max(targets.shape[-1], 1), axis=-1)
-    ties = (adjoint(rows) @ (weights * rows[..., 0])[..., None])[..., 0] if dimension else rows[:, 0]
+    leading = weights * rows[..., 0] if dimension else weights
+    ties = (adjoint(rows) @ leading[..., None])[..., 0]
     size = np.abs(ties)
     phases = np.where(size > 0, ties, 1.0) / np.where(size > 0, size, 1.0)
     return rows * phases[:, None, :], basis * phases[:, None, :]

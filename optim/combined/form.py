@@ -9,11 +9,11 @@ from jaxtyping import Bool, Complex, Float, Shaped
 
 from optim import mse
 from optim.combined.blocks import MultiBlockDesign, MultiBlockProblem
+from optim.combined.canonical_rows import canonical_rows
 from optim.combined.power_split import DeviceBudgets, nonzero
 from optim.combined.problem import CombinedProblem
 from optim.combined.stack import ReceiverStack, stack_receivers
 from optim.design import CombinedDesign, TransceiverDesign
-from optim.normal_form import canonical_coordinates, canonical_order
 
 # One array per phase, (*batch, receivers, n), each in the dimensions of its own stack.
 Beams = tuple[Complex[np.ndarray, "... _ _"], ...]
@@ -158,7 +158,7 @@ def normalise(problem: CombinedProblem | MultiBlockProblem) -> CombinedForm:
     bases: list[Complex[np.ndarray, "_ _"]] = []
     for block, share in zip(problem.blocks, problem.block_shares, strict=True):
         targets = [target / norm for target in _weighted_targets(block)]
-        turned = [_canonical_rows(block, n, targets[n], reference_w) for n in range(len(targets))]
+        turned = [canonical_rows(block, n, targets[n], reference_w) for n in range(len(targets))]
         rows = [part for part, _ in turned]
         weights, everyone = share * block.stream_weights, np.arange(block.num_devices)
         stacks.append(stack_receivers(rows[:1], targets[:1], weights[:1], (everyone,), reuse=False))
@@ -179,35 +179,6 @@ def _target_norm(problem: CombinedProblem | MultiBlockProblem) -> float:
     pairs = zip(block.stream_weights, _weighted_targets(block), strict=True)
     silence = sum(weight * (target**2).sum() for weight, target in pairs)
     return float(np.sqrt(silence)) if silence > 0 else 1.0
-
-
-def _canonical_rows(
-    block: CombinedProblem,
-    stream: int,
-    targets: Float[np.ndarray, "_"],
-    reference_w: Float[np.ndarray, "K"],
-) -> tuple[Complex[np.ndarray, "_ n"], Complex[np.ndarray, "N n"]]:
-    """A stream's whitened rows in coordinates that only gains and targets decide, and the basis back."""
-    rows = _whitened_rows(block, stream, reference_w)
-    wanted = targets
-    if stream and block.reuse:  # those who only interfere have no target here
-        wanted = np.zeros(len(rows))
-        wanted[block.members[stream - 1]] = targets
-    order = canonical_order(rows[None, :, None], wanted[None])[0]
-    ordered, basis = canonical_coordinates(rows[None, order], wanted[None, order])
-    turned = np.empty_like(ordered[0])
-    turned[order] = ordered[0]
-    return turned, basis[0]
-
-
-def _whitened_rows(
-    block: CombinedProblem, stream: int, reference_w: Float[np.ndarray, "K"]
-) -> Complex[np.ndarray, "_ _"]:
-    channel = block.edge_channels[stream - 1] if stream else block.base_station_channel
-    devices = slice(None) if stream == 0 or block.reuse else block.members[stream - 1]
-    # kappa |c - w|^2 + sigma^2 |m|^2 is kappa times the plain problem with sigma^2 / kappa.
-    whitened = channel.conj() / np.sqrt(block.noise_power_w[stream] / block.misalignment_weight)
-    return np.asarray(whitened * np.sqrt(reference_w[devices])[:, None])
 
 
 def _device_budgets(
