@@ -82,13 +82,14 @@ def apply(problem: AirCompProblem) -> NormalForm:
     lost = flat.misalignment_weight * (np.where(heard, 0.0, flat.target_gains) ** 2).sum(axis=-1)
     norm = np.linalg.norm(wanted, axis=-1)
     targets = wanted / np.where(norm > 0, norm, 1.0)[:, None]
-    order = _canonical_order(rows, targets)
+    needed = max(1, int((targets > 0).sum(axis=-1).max(initial=0)))
+    order = canonical_order(rows, targets)[:, :needed]
     targets = np.take_along_axis(targets, order, axis=-1)
     rows = np.take_along_axis(rows, order[:, :, None, None], axis=1)
     rows = np.where((targets > 0)[:, :, None, None], rows, 0.0)
     if flat.device_antennas > 1:
         rows = _with_canonical_antennas(rows, targets)
-    rows, basis = _canonical_coordinates(rows.reshape(len(rows), -1, rows.shape[-1]), targets)
+    rows, basis = canonical_coordinates(rows.reshape(len(rows), -1, rows.shape[-1]), targets)
     return NormalForm(
         rows, targets, flat.device_antennas, order, basis, norm, deviation, flat.misalignment_weight, lost
     )
@@ -118,18 +119,17 @@ def _whitened(flat: AirCompProblem, deviation: Float[np.ndarray, "B"]) -> Comple
     return rows
 
 
-def _canonical_order(
+def canonical_order(
     rows: Complex[np.ndarray, "B K T N"], targets: Float[np.ndarray, "B K"]
-) -> Int[np.ndarray, "B _"]:
-    """Devices by ``(1 + w_k) a_k (sum_j w_j a_j^H a_j) a_k^H``, falling; without those nobody needs."""
+) -> Int[np.ndarray, "B K"]:
+    """Devices by ``(1 + w_k) a_k (sum_j w_j a_j^H a_j) a_k^H``, falling; those without target after them."""
     size = np.abs(rows).max(axis=(1, 2, 3), initial=0.0)
     unit = rows / np.where(size > 0, size, 1.0)[:, None, None, None]
     weighted = (unit * np.sqrt(targets)[..., None, None]).reshape(len(rows), -1, rows.shape[-1])
     spread = unit @ (adjoint(weighted) @ weighted)[:, None]
     spread *= unit.conj()
-    key = np.where(targets > 0, (1 + targets) * spread.real.sum(axis=(-2, -1)), -1.0)
-    needed = max(1, int((targets > 0).sum(axis=-1).max(initial=0)))
-    return np.argsort(-key, axis=-1, kind="stable")[:, :needed]
+    key = (1 + targets) * spread.real.sum(axis=(-2, -1))
+    return np.lexsort((-key, targets <= 0), axis=-1)
 
 
 def _with_canonical_antennas(
@@ -143,7 +143,7 @@ def _with_canonical_antennas(
     return adjoint(modes[..., ::-1]) @ rows
 
 
-def _canonical_coordinates(
+def canonical_coordinates(
     rows: Complex[np.ndarray, "B KT N"], targets: Float[np.ndarray, "B K"]
 ) -> tuple[Complex[np.ndarray, "B KT n"], Complex[np.ndarray, "B N n"]]:
     """Coordinates along the Gram-Schmidt basis of the first rows, phases tied to its first vector."""
@@ -151,7 +151,8 @@ def _canonical_coordinates(
     basis = np.linalg.qr(adjoint(rows[:, :dimension]))[0]  # N n
     rows = rows @ basis
     weights = np.repeat(targets, rows.shape[-2] // max(targets.shape[-1], 1), axis=-1)
-    ties = (adjoint(rows) @ (weights * rows[..., 0])[..., None])[..., 0] if dimension else rows[:, 0]
+    leading = weights * rows[..., 0] if dimension else weights
+    ties = (adjoint(rows) @ leading[..., None])[..., 0]
     size = np.abs(ties)
     phases = np.where(size > 0, ties, 1.0) / np.where(size > 0, size, 1.0)
     return rows * phases[:, None, :], basis * phases[:, None, :]

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Complex, Float, Shaped
 
 from optim import mse
 from optim.combined.blocks import MultiBlockDesign, MultiBlockProblem
+from optim.combined.canonical_rows import canonical_rows
 from optim.combined.power_split import DeviceBudgets, nonzero
 from optim.combined.problem import CombinedProblem
 from optim.combined.stack import ReceiverStack, stack_receivers
 from optim.design import CombinedDesign, TransceiverDesign
-from optim.normal_form import shrink
 
 # One array per phase, (*batch, receivers, n), each in the dimensions of its own stack.
 Beams = tuple[Complex[np.ndarray, "... _ _"], ...]
@@ -37,7 +37,7 @@ class CombinedForm:
     problem: CombinedProblem | MultiBlockProblem
     stacks: tuple[ReceiverStack, ...]
     budgets: DeviceBudgets
-    bases: tuple[Complex[np.ndarray, "_ _"] | None, ...]
+    bases: tuple[Complex[np.ndarray, "_ _"], ...]
     reference_power_w: Float[np.ndarray, "K"]
     target_norm: float
 
@@ -121,7 +121,7 @@ class CombinedForm:
             block = self.problem.blocks[number]
             deviation = np.sqrt(block.noise_power_w[index] / block.misalignment_weight)
             whitened = part.receive_beamformer * deviation / self.target_norm
-            point = whitened if basis is None else basis.conj().T @ whitened
+            point = basis.conj().T @ whitened
             beams[phase][receiver, : len(point)] = point
         return beams
 
@@ -134,7 +134,7 @@ class CombinedForm:
     def _stream_design(
         self,
         place: tuple[int, int],
-        basis: Complex[np.ndarray, "N n"] | None,
+        basis: Complex[np.ndarray, "N n"],
         point: Complex[np.ndarray, "_"],
         power_w: Float[np.ndarray, "J K"],
     ) -> TransceiverDesign:
@@ -142,7 +142,7 @@ class CombinedForm:
         block = self.problem.blocks[number]
         stream = block.streams_at_peak[index]
         cap = power_w[2 * number + min(index, 1), block.devices_of(index)]
-        direction = point[: stream.num_antennas] if basis is None else basis @ point[: basis.shape[1]]
+        direction = basis @ point[: basis.shape[1]]
         deviation = np.sqrt(stream.noise_power_w / block.misalignment_weight)
         beamformer = direction * (self.target_norm / deviation)
         gains = mse.beam_gains(stream, beamformer)
@@ -155,14 +155,15 @@ def normalise(problem: CombinedProblem | MultiBlockProblem) -> CombinedForm:
     # Equal split at the reference power always fits both limits.
     reference_w = np.minimum(problem.average_power_w, problem.peak_power_w)
     stacks: list[ReceiverStack] = []
-    bases: list[Complex[np.ndarray, "_ _"] | None] = []
+    bases: list[Complex[np.ndarray, "_ _"]] = []
     for block, share in zip(problem.blocks, problem.block_shares, strict=True):
-        shrunk = [_whitened_rows(block, stream, reference_w) for stream in range(1 + block.num_edge_servers)]
-        rows, targets = [part for part, _ in shrunk], [target / norm for target in _weighted_targets(block)]
+        targets = [target / norm for target in _weighted_targets(block)]
+        turned = [canonical_rows(block, n, targets[n], reference_w) for n in range(len(targets))]
+        rows = [part for part, _ in turned]
         weights, everyone = share * block.stream_weights, np.arange(block.num_devices)
         stacks.append(stack_receivers(rows[:1], targets[:1], weights[:1], (everyone,), reuse=False))
         stacks.append(stack_receivers(rows[1:], targets[1:], weights[1:], block.members, block.reuse))
-        bases.extend(basis for _, basis in shrunk)
+        bases.extend(basis for _, basis in turned)
     budgets = _device_budgets(problem, stacks, reference_w)
     return CombinedForm(problem, tuple(stacks), budgets, tuple(bases), reference_w, norm)
 
@@ -178,16 +179,6 @@ def _target_norm(problem: CombinedProblem | MultiBlockProblem) -> float:
     pairs = zip(block.stream_weights, _weighted_targets(block), strict=True)
     silence = sum(weight * (target**2).sum() for weight, target in pairs)
     return float(np.sqrt(silence)) if silence > 0 else 1.0
-
-
-def _whitened_rows(
-    block: CombinedProblem, stream: int, reference_w: Float[np.ndarray, "K"]
-) -> tuple[Complex[np.ndarray, "_ _"], Complex[np.ndarray, "_ _"] | None]:
-    channel = block.edge_channels[stream - 1] if stream else block.base_station_channel
-    devices = slice(None) if stream == 0 or block.reuse else block.members[stream - 1]
-    # kappa |c - w|^2 + sigma^2 |m|^2 is kappa times the plain problem with sigma^2 / kappa.
-    whitened = channel.conj() / np.sqrt(block.noise_power_w[stream] / block.misalignment_weight)
-    return shrink(whitened * np.sqrt(reference_w[devices])[:, None])
 
 
 def _device_budgets(

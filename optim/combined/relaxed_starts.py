@@ -8,7 +8,7 @@ from optim.combined.interior_point import Relaxation
 from optim.combined.stack import ReceiverStack
 from optim.options import SolverOptions
 from optim.phase_step import reduced_error
-from optim.starts import repeated
+from optim.starts import drawn_starts, repeated
 from optim.threshold import scaled_along
 
 SAMPLES_PER_START = 8
@@ -18,6 +18,7 @@ def relaxed_starts(form: CombinedForm, relaxation: Relaxation, options: SolverOp
     """For each receiver the leading eigenvector of its covariance, then its best samples.
 
     All are at their best scale for the relaxation's powers; start s takes the s-th best of every receiver.
+    Receivers of a phase share their random numbers, so that the order of tasks does not matter.
     """
     rng = options.generator()
     parts = zip(form.stacks, relaxation.covariances, relaxation.power, strict=True)
@@ -31,11 +32,8 @@ def _drawn(
     num_starts: int,
     rng: np.random.Generator,
 ) -> Complex[np.ndarray, "S r n"]:
-    spread, modes = np.linalg.eigh(covariance)
-    shape = (SAMPLES_PER_START * (num_starts - 1), *spread.shape)
-    coefficients = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    samples = (modes @ (coefficients * np.sqrt(np.maximum(spread, 0.0)))[..., None])[..., 0]
-    directions = np.concatenate([modes[None, ..., -1], samples])
+    directions = drawn_starts(covariance, 1 + SAMPLES_PER_START * (num_starts - 1), rng)
+    directions = np.where((stack.rows != 0).any(axis=-2), directions, 0.0)  # no power into dead antennas
     rows = repeated(stack.powered_rows(power), len(directions))
     targets = repeated(stack.targets, len(directions))
     points = scaled_along(rows, targets, directions)

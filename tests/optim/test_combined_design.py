@@ -65,21 +65,89 @@ def test_with_average_above_peak_power_every_receiver_is_a_problem_of_its_own():
     assert optim.solve(problem).pi >= problem.stream_weights @ np.array(alone) * (1 - 1e-2)
 
 
-def test_renaming_devices_changes_nothing():
-    problem = combined(seed=5, tasks=(4, 3), antennas=(4, 3), snr_db=15.0)
-    order = np.random.default_rng(0).permutation(7)
-    new_name = np.argsort(order)
-    renamed = replace(
+def renamed(problem, rng):
+    """Devices and tasks in another order."""
+    tasks, devices = rng.permutation(len(problem.members)), rng.permutation(problem.num_devices)
+    new_name = np.argsort(devices)
+    channels = problem.edge_channels
+    if problem.reuse:
+        channels = [channel[devices] for channel in channels]
+    return replace(
         problem,
-        base_station_channel=problem.base_station_channel[order],
-        members=[new_name[task] for task in problem.members],
-        data_sizes=problem.data_sizes[order],
-        average_power_w=problem.average_power_w[order],
-        peak_power_w=problem.peak_power_w[order],
+        base_station_channel=problem.base_station_channel[devices],
+        edge_channels=[channels[task] for task in tasks],
+        members=[new_name[problem.members[task]] for task in tasks],
+        data_sizes=problem.data_sizes[devices],
+        average_power_w=problem.average_power_w[devices],
+        peak_power_w=problem.peak_power_w[devices],
+        noise_power_w=problem.noise_power_w[[0, *(1 + tasks)]],
     )
-    one, other = optim.solve(problem), optim.solve(renamed)
-    assert other.pi == pytest.approx(one.pi, rel=1e-4)
-    assert other.lower_bound == pytest.approx(one.lower_bound, rel=1e-3)
+
+
+def turned(problem, rng):
+    """Other phases of every device, other antennas at every receiver."""
+
+    def turn(channel):
+        phases = np.exp(2j * np.pi * rng.random((len(channel), 1)))
+        return phases * channel @ np.linalg.qr(rayleigh(rng, channel.shape[1], channel.shape[1]))[0]
+
+    return replace(
+        problem,
+        base_station_channel=turn(problem.base_station_channel),
+        edge_channels=[turn(channel) for channel in problem.edge_channels],
+    )
+
+
+def quieter(problem, rng):
+    """200 dB less path gain, and as much less noise."""
+    return replace(
+        problem,
+        base_station_channel=1e-10 * problem.base_station_channel,
+        edge_channels=[1e-10 * channel for channel in problem.edge_channels],
+        noise_power_w=1e-20 * problem.noise_power_w,
+    )
+
+
+@pytest.mark.parametrize("change", [renamed, turned, quieter])
+@pytest.mark.parametrize("method", ["auto", "phase-mm", "alternating"])
+def test_names_order_antennas_phases_and_units_change_nothing(method, change):
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        problem = combined(seed=5 + seed, tasks=(4, 3, 2), antennas=(4, 3), snr_db=10.0 * seed)
+        one, other = optim.solve(problem, method), optim.solve(change(problem, rng), method)
+        assert other.pi == pytest.approx(one.pi, rel=1e-9)
+        assert other.lower_bound == pytest.approx(one.lower_bound, rel=1e-9)
+
+
+@pytest.mark.parametrize("change", [renamed, turned, quieter])
+def test_nor_do_they_under_task_reuse(change):
+    problem = reusing(seed=3, tasks=(4, 3), antennas=(4, 3))
+    one, other = optim.solve(problem), optim.solve(change(problem, np.random.default_rng(1)))
+    assert other.pi == pytest.approx(one.pi, rel=1e-6)
+    assert other.lower_bound == pytest.approx(one.lower_bound, rel=1e-9)
+
+
+def test_fewer_devices_than_antennas_have_no_preferred_antennas_either():
+    rng = np.random.default_rng(2)
+    channel = rayleigh(rng, 8, 4)
+    edges = [rayleigh(rng, 4, 3) for _ in range(2)]
+    problem = optim.CombinedProblem(
+        base_station_channel=channel, edge_channels=edges, members=[range(4), range(4, 8)],
+        data_sizes=np.ones(8), rank_shared=3, rank_personal=1, average_power_w=0.1, peak_power_w=0.4,
+        noise_power_w=1e-2,
+    )  # fmt: skip
+    wide = replace(problem, base_station_channel=channel @ np.linalg.qr(rayleigh(rng, 12, 4))[0].T)
+    narrow = optim.solve(problem)
+    assert optim.solve(wide).pi == pytest.approx(narrow.pi, rel=1e-9)
+    assert optim.solve(turned(problem, rng)).pi == pytest.approx(narrow.pi, rel=1e-9)
+
+
+@pytest.mark.parametrize("starts", [4, 8])
+def test_the_default_is_not_behind_phase_mm_where_energy_is_short(starts):
+    for seed, snr_db in ((100, 10.0), (100, 30.0), (102, 20.0)):
+        problem = combined(seed=seed, tasks=(5, 5), antennas=(4, 4), snr_db=snr_db)
+        reached = optim.solve(problem, "phase-mm", starts=starts).pi
+        assert optim.solve(problem, starts=starts).pi <= reached * (1 + 1e-4)
 
 
 def test_shares_say_the_same_as_ranks_and_one_of_both_is_enough():
