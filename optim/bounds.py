@@ -39,8 +39,7 @@ def lower_bound(
             "multipliers and tolerance are both given: drop one, as given multipliers have one bound"
         )
     options = SolverOptions() if tolerance is None else SolverOptions(bound_tolerance=tolerance)
-    if problem.num_devices == 0:
-        raise ValueError("channel has no rows: there is nothing to bound without devices")
+    checks.something(problem, "bound")
     if isinstance(problem, AirCompProblem):
         value = _receiver_bound(problem, multipliers, options.bound_tolerance)
         return value.reshape(problem.batch_shape) if problem.batch_shape else float(value[0])

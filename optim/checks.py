@@ -57,3 +57,14 @@ def refuse(field: str, array: Shaped[np.ndarray, "..."], wrong: Any, way_out: st
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
     label = f"{field}[{', '.join(map(str, index))}]" if index else field
     raise ValueError(f"{label} = {array[index]:g} is not allowed: {way_out}")
+
+
+def something(problem: Any, to_do: str) -> None:
+    """Raise `ValueError` if there are no devices, or no problems in the batch, to do something for."""
+    if problem.num_devices == 0:
+        raise ValueError(f"channel has no rows: there is nothing to {to_do} without devices")
+    if 0 in getattr(problem, "batch_shape", ()):
+        raise ValueError(
+            f"channel has shape {problem.channel.shape}: its batch is empty, so there is nothing to {to_do}; "
+            "give at least one problem"
+        )

@@ -17,6 +17,7 @@ from optim.files.source import FileError
 from optim.files.text import dump_json
 from optim.infeasible import InfeasibleError
 from optim.interface import solve
+from optim.optional import missing_package
 from optim.options import SolverOptions, options_of
 from optim.solvers.catalogue import SOLVERS, build_solver
 
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m optim
         return BAD_INPUT
     except MemoryError as error:
         _complain(f"not enough memory ({error}); choose a smaller problem")
+        return BAD_INPUT
+    except ImportError as error:
+        _complain(f"this command {missing_package(error)}")
         return BAD_INPUT
     except InfeasibleError as error:
         _complain(str(error))
@@ -76,10 +80,10 @@ def _bound(chosen: argparse.Namespace) -> None:
     problem = load_problem(chosen.file)
     value = lower_bound(problem, tolerance=chosen.tolerance)
     if chosen.json:
-        _say(dump_json({"lower_bound": value}).rstrip())
+        _say(dump_json({"lower_bound": value, "bound_is_loose": summary.is_loose(problem)}).rstrip())
     else:
         _say(summary.of_problem(problem))
-        _say(summary.of_bound(value))
+        _say(summary.of_bound(problem, value))
 
 
 def _compare(chosen: argparse.Namespace) -> None:
@@ -93,7 +97,7 @@ def _compare(chosen: argparse.Namespace) -> None:
 
 
 def _methods(chosen: argparse.Namespace) -> None:
-    lines = {name: summary.first_sentence(build_solver(name, SolverOptions())) for name in SOLVERS}
+    lines = {name: summary.of_method(name) for name in SOLVERS}
     if chosen.json:
         _say(dump_json(lines).rstrip())
         return

@@ -2,6 +2,7 @@
 
 from typing import TypedDict, Unpack, overload
 
+from optim import checks
 from optim.combined.blocks import MultiBlockDesign, MultiBlockProblem
 from optim.combined.mse import AnyProblem
 from optim.combined.problem import CombinedProblem
@@ -61,8 +62,7 @@ def solve(
         solver = method
     else:
         solver = build_solver(method, options_of(effort))
-    if problem.num_devices == 0:
-        raise ValueError("channel has no rows: there is nothing to solve without devices")
+    checks.something(problem, "solve")
     if isinstance(problem, AirCompProblem):
         check_receiver_scope(solver, problem)
         return solver.solve_receiver(problem)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from optim import mse
 from optim.design import TransceiverDesign
 from optim.problem import AirCompProblem
+from optim.tight_bound import LARGEST_SYSTEM
 
 # Recomputed numbers must agree to this relative accuracy; powers may exceed a budget by as much.
 AGREEMENT = 1e-9
@@ -103,6 +104,16 @@ class Solution:
         return relative_gap(self.objective, self.lower_bound)
 
     @property
+    def bound_is_loose(self) -> Bool[np.ndarray, "*batch"] | bool:
+        """Whether the bound leaves out devices, as there are too many, so that the gap says little.
+
+        A bound that the error meets is tight, however many there are.
+        """
+        crowded = self.power_budget_w.shape[-1] > LARGEST_SYSTEM
+        loose = crowded & (np.asarray(self.gap) > PROVED_GAP)
+        return loose if loose.ndim else bool(loose)
+
+    @property
     def power_w(self) -> Float[np.ndarray, "*batch K"]:
         """Power that each device spends."""
         return self.design.power_w
@@ -119,7 +130,7 @@ class Solution:
         return np.asarray(self.power_w >= self.power_budget_w * (1 - AGREEMENT))
 
     def verify(self, problem: AirCompProblem) -> None:
-        """Recompute the error, the powers and the order of the bound.
+        """Recompute error and powers; of the bound only that it is not above the error.
 
         Raises:
             VerificationError: naming the quantity that disagrees.

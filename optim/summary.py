@@ -7,10 +7,18 @@ import numpy as np
 
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
+from optim.optional import missing_package
+from optim.options import SolverOptions
 from optim.problem import AirCompProblem
 from optim.solution import Solution, Status
+from optim.solvers.catalogue import build_solver
+from optim.tight_bound import LARGEST_SYSTEM
 
 _LISTED = 12
+LOOSE = (
+    f"with more than {LARGEST_SYSTEM} devices the bound takes only those hardest to hear into account: it is "
+    "valid, but may be far below every design"
+)
 
 
 def of_problem(problem: AirCompProblem | CombinedProblem) -> str:
@@ -37,16 +45,25 @@ def of_solution(solution: Solution | CombinedSolution, method: str) -> str:
     return "\n".join(lines)
 
 
-def of_bound(value: Any) -> str:
+def of_bound(problem: AirCompProblem | CombinedProblem, value: Any) -> str:
     """The number that no design can beat; for a batch the mean."""
     mean = float(np.mean(value))
     what = f"mean of {np.size(value)} lower bounds" if np.ndim(value) else "lower bound"
-    return f"{what} {_level(mean)}"
+    return f"{what} {_level(mean)}" + (f"\n  {LOOSE}" if is_loose(problem) else "")
 
 
-def first_sentence(thing: object) -> str:
-    """The first line of the documentation of an object's class."""
-    return (type(thing).__doc__ or "").strip().splitlines()[0].strip()
+def is_loose(problem: AirCompProblem | CombinedProblem) -> bool:
+    """Whether the bound leaves out devices of so large a problem."""
+    return isinstance(problem, AirCompProblem) and problem.num_devices > LARGEST_SYSTEM
+
+
+def of_method(name: str) -> str:
+    """What a method does: the first line of its documentation, or the package that it lacks."""
+    try:
+        solver = build_solver(name, SolverOptions())
+    except ImportError as error:
+        return missing_package(error)
+    return (type(solver).__doc__ or "").strip().splitlines()[0].strip()
 
 
 def _receiver(solution: Solution, method: str) -> list[str]:
@@ -62,6 +79,7 @@ def _receiver(solution: Solution, method: str) -> list[str]:
     return [
         *lines,
         _certificate(solution.lower_bound, solution.gap),
+        *([f"  {LOOSE}"] if solution.bound_is_loose else []),
         f"  devices at their power limit: {len(limited)} of {len(solution.at_power_limit)}{_listed(limited)}",
         f"  {_sentence(solution.status)}",
     ]
@@ -74,6 +92,7 @@ def _batch(solution: Solution, method: str) -> list[str]:
         f"{method}: mean error {_level(float(np.mean(solution.mse)))}",
         f"  mean lower bound {_level(float(np.mean(solution.lower_bound)))}; gap: median "
         f"{np.median(gaps):.3g}, largest {gaps.max():.3g}",
+        *([f"  {LOOSE}"] if np.any(solution.bound_is_loose) else []),
         f"  devices at their power limit: {np.mean(solution.at_power_limit):.0%}",
         *(f"  {count} of {len(statuses)}: {one.value}" for one, count in Counter(statuses).most_common()),
     ]

@@ -45,7 +45,7 @@ class CombinedSolution:
         )
 
     def verify(self, problem: AnyProblem) -> None:
-        """Recompute errors, peak and average powers and the order of the bound.
+        """Recompute errors and powers; of the bound only that it is not above the objective.
 
         Raises:
             VerificationError: naming the quantity that disagrees.

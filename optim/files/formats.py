@@ -31,6 +31,10 @@ def read(path: pathlib.Path, name: str) -> Source:
 def write(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
     """Write a tree, all of it or nothing."""
     suffix = known_suffix(path, str(path))
+    if not path.parent.is_dir():
+        raise FileError(
+            f"{path}: there is no folder {path.parent}\n    make it first, or choose another place"
+        )
     if suffix in (".npz", ".mat"):
         dump = arrays.write_npz if suffix == ".npz" else arrays.write_mat
         write_atomically(path, lambda stream: dump(stream, tree))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from optim.combined.blocks import MultiBlockProblem
 from optim.combined.problem import CombinedProblem
 from optim.csi import ErrorCovariance
 from optim.files import formats, numbers
@@ -54,12 +55,26 @@ def load_problem(path: str | os.PathLike[str]) -> AirCompProblem | CombinedProbl
 
 
 def save_problem(problem: AirCompProblem | CombinedProblem, path: str | os.PathLike[str]) -> None:
-    """Write the problem to a YAML, JSON, NPZ or MAT file; `load_problem` gives back every bit of it."""
+    """Write the problem to a YAML, JSON, NPZ or MAT file; `load_problem` gives back every bit of it.
+
+    Raises:
+        ValueError: for anything that is no problem of one block.
+        FileError: where the file cannot be.
+    """
     formats.write(pathlib.Path(path), problem_tree(problem))
 
 
 def problem_tree(problem: AirCompProblem | CombinedProblem) -> dict[str, Any]:
     """The fields of a problem, powers in watts."""
+    if isinstance(problem, MultiBlockProblem):
+        raise ValueError(
+            "a problem of several blocks has no file form: save each of `problem.blocks` on its own"
+        )
+    if not isinstance(problem, AirCompProblem | CombinedProblem):
+        raise ValueError(
+            f"problem is a {type(problem).__name__}: give an AirCompProblem or a CombinedProblem "
+            "(`save_solution` writes solutions)"
+        )
     kind = "combined" if isinstance(problem, CombinedProblem) else "receiver"
     tree = {"schema": SCHEMA, "kind": kind, **_fields(problem)}
     if tree.get("rank_shared") is not None:

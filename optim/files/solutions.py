@@ -21,7 +21,7 @@ SCHEMA = "optim-solution/1"
 _CLASSES: dict[str, type] = {"receiver": Solution, "combined": CombinedSolution}
 _PER_DEVICE = ("power_budget_w",)
 # Computed from the fields below; written for readers, not read back.
-_SUMMARY = ("mse", "mse_db", "objective", "gap", "power_w", "power_dbm", "at_power_limit")
+_SUMMARY = ("mse", "mse_db", "objective", "gap", "bound_is_loose", "power_w", "power_dbm", "at_power_limit")
 
 
 def save_solution(
@@ -67,6 +67,11 @@ def solution_tree(
     solution: Solution | CombinedSolution, method: str = "", options: SolverOptions | None = None
 ) -> dict[str, Any]:
     """Everything about a solution, in the order a reader asks for it."""
+    if not isinstance(solution, Solution | CombinedSolution):
+        raise ValueError(
+            f"solution is a {type(solution).__name__}: give what `solve` returned "
+            "(`save_problem` writes problems)"
+        )
     if isinstance(solution.design, MultiBlockDesign):
         raise ValueError(
             "a design for several blocks has no file form: save each of `design.blocks` on its own"

@@ -14,7 +14,7 @@ from optim.normal_form import NormalForm
 from optim.options import SolverOptions
 from optim.phase_step import aligned_rows, arriving, back_rotations
 from optim.problem import AirCompProblem
-from optim.solution import Solution
+from optim.solution import Solution, Status
 from optim.solvers.alternating import mmse_point
 from optim.solvers.separate import AbstractSeparateSolver
 from optim.solvers.single_antenna import Automatic
@@ -36,6 +36,12 @@ class EqualSplit(AbstractSeparateSolver):
     def design(self, problem: AirCompProblem, form: NormalForm) -> TransceiverDesign:
         """The default design of each problem."""
         return self.solve_receiver(problem.flattened()).design
+
+    def designed_stream(self, stream: AirCompProblem) -> tuple[TransceiverDesign, Status]:
+        """The default design, which may be iterated, and how that ended."""
+        solution = self.solve_receiver(stream.flattened())
+        status = solution.status if isinstance(solution.status, Status) else solution.status[0]
+        return solution.design, status
 
     def solve_receiver(self, problem: AirCompProblem) -> Solution:
         """The default design, with its tight bound."""

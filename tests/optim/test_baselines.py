@@ -186,3 +186,11 @@ def test_inversion_hears_every_device_even_with_one_start_and_orthogonal_channel
     problem = AirCompProblem(np.eye(4), 0.25, 1.0, 0.1)
     solution = optim.solve(problem, "inversion", starts=1)
     assert solution.misalignment == pytest.approx(0, abs=1e-25)
+
+
+def test_an_equal_split_says_whether_it_came_to_rest():
+    problem = combined(seed=6, tasks=(6, 6), antennas=(4, 4), snr_db=20.0)
+    assert optim.solve(problem, "equal-split").status is optim.Status.CONVERGED
+    hurried = optim.solve(problem, "equal-split", max_iterations=1, tolerance=1e-15)
+    assert hurried.status is optim.Status.ITERATION_LIMIT
+    assert optim.solve(problem, "full-power").status is optim.Status.CLOSED_FORM

@@ -176,3 +176,57 @@ def test_the_module_runs_as_a_program_without_a_convex_solver(run, tmp_path):
         [sys.executable, "-m", "optim", "--help"], env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert help_text.startswith("usage: python -m optim") and "solve" in help_text
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Makes optional packages, and what was imported with them, unavailable."""
+
+    def hide(*packages):
+        for name in list(sys.modules):
+            imported = name.partition(".")[0] in packages
+            convex = "cvxpy" in packages and hasattr(sys.modules[name], "cp") and name.startswith("optim.")
+            if imported or convex or name == "optim.strict_yaml":
+                monkeypatch.delitem(sys.modules, name)
+        if "yaml" in packages:
+            monkeypatch.delattr("optim.strict_yaml", raising=False)
+        for package in packages:
+            monkeypatch.setitem(sys.modules, package, None)
+
+    return hide
+
+
+def test_methods_are_listed_without_the_optional_packages(run, without):
+    without("cvxpy", "scipy")
+    code, said, _ = run("methods")
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines())
+    assert code == 0 and set(lines) == set(optim.METHODS)
+    assert lines["sdr"].startswith("needs cvxpy, which is not installed")
+
+
+@pytest.mark.parametrize(
+    "packages, arguments, said",
+    [
+        (("cvxpy",), ("solve", "p.json", "--method", "sdr"), "pip install cvxpy"),
+        (("cvxpy",), ("compare", "p.json", "--methods", "auto,sca"), "pip install cvxpy"),
+        (("yaml",), ("solve", "p.yaml"), "pip install PyYAML"),
+        (("scipy",), ("solve", "p.json", "--out", "s.mat"), "pip install scipy"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_way_out(run, without, packages, arguments, said):
+    optim.save_problem(receiver(), "p.json")
+    without(*packages)
+    code, _, complaint = run(*arguments)
+    assert code == 2 and said in complaint
+
+
+def test_a_bound_that_leaves_out_devices_says_so(run, monkeypatch):
+    for module in ("optim.summary", "optim.solution"):
+        monkeypatch.setattr(f"{module}.LARGEST_SYSTEM", 5)
+    optim.save_problem(receiver(devices=12, antennas=6), "p.json")
+    assert "valid, but may be far below" in run("solve", "p.json", "--method", "phase-mm")[1]
+    assert "valid, but may be far below" in run("bound", "p.yaml")[1]
+    assert json.loads(run("bound", "p.yaml", "--json")[1])["bound_is_loose"]
+    robust = optim.solve(receiver().replaced(error_covariance=optim.ErrorCovariance(0.01)), "robust")
+    assert robust.bound_is_loose
+    assert not optim.solve(receiver(antennas=1)).bound_is_loose  # the error meets it

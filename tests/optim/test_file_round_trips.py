@@ -270,3 +270,40 @@ def test_a_process_killed_between_write_and_rename_leaves_nothing_under_the_name
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
     assert done.returncode == -9
     assert [file.name for file in tmp_path.iterdir() if not file.name.endswith(".tmp")] == []
+
+
+def test_what_is_no_problem_or_solution_is_refused_before_anything_is_written(tmp_path):
+    # In a process of its own: here the type checker would refuse it first.
+    script = """
+import optim
+from tests.optim.instances import combined, receiver
+blocks = optim.MultiBlockProblem((combined(),))
+for call in (
+    lambda: optim.save_problem(blocks, "p.json"),
+    lambda: optim.save_problem(optim.solve(receiver()), "p.json"),
+    lambda: optim.save_solution(receiver(), "p.json"),
+):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    several, design, problem = run.stdout.splitlines()
+    assert "several blocks has no file form: save each of `problem.blocks`" in several
+    assert "problem is a Solution: give an AirCompProblem or a CombinedProblem" in design
+    assert "solution is a AirCompProblem: give what `solve` returned" in problem
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileError, match="there is no folder .*missing"):
+        optim.save_problem(receiver(), tmp_path / "missing" / "p.json")

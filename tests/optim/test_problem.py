@@ -138,3 +138,10 @@ def test_a_payload_that_does_not_vary_is_not_sent():
     solution = optim.solve(problem)
     assert problem.targets[0][1] == 0
     assert solution.design.base_station.transmit_scalars[1] == 0
+
+
+def test_an_empty_batch_has_nothing_to_solve_or_to_bound():
+    nothing = AirCompProblem(np.zeros((0, 3, 2)), 1.0, 1.0, 1.0)
+    for use in (optim.solve, optim.lower_bound):
+        with pytest.raises(ValueError, match=r"channel has shape \(0, 3, 2\): its batch is empty"):
+            use(nothing)
