@@ -19,6 +19,10 @@ from optim.combined.solution import CombinedSolution
 from optim.options import SolverOptions
 from optim.solution import Status
 
+# Starts from which on the descent also begins from softer problems, which takes as long again: a few starts
+# are for those who design thousands of rounds.
+MANY_STARTS = 8
+
 Starts = Complex[np.ndarray, "_ r n"]
 
 
@@ -29,12 +33,15 @@ def design(problem: AnyProblem, options: SolverOptions) -> CombinedSolution:
     the bound from closed-form multipliers.
     """
     form = normalise(problem)
-    starts = _tracked_starts(form, options)
     multipliers: list[Float[np.ndarray, "J K"]] = []
     if np.isfinite(options.bound_tolerance):
         relaxation = relax(form, options.bound_tolerance)
-        starts = per_stack(_joined, relaxed_starts(form, relaxation, options), starts)
+        starts = relaxed_starts(form, relaxation, options)
+        if options.starts >= MANY_STARTS:
+            starts = per_stack(_joined, starts, _tracked_starts(form, options))
         multipliers.append(relaxation.multipliers)
+    else:
+        starts = _tracked_starts(form, options)
     objective = ReducedObjective(form)
     descent = sqp.descend(objective, objective.join(starts), options)
     beams, power = objective.split(descent.point), objective.split_power(descent.point)
