@@ -1,7 +1,7 @@
 """The default for combined problems: solve the relaxation, descend from what it suggests, certify.
 
-As many starts again are tracked through softer problems: those of the relaxation alone miss the best valley
-on some problems in which energy is short, and a start more costs little, as the worse half is soon dropped.
+As many starts again are tracked through softer problems: those of the relaxation alone miss good valleys more
+often, and a start more costs little, as the worse half is soon dropped. Some problems still need more starts.
 """
 
 import numpy as np

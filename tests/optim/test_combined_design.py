@@ -143,7 +143,7 @@ def test_fewer_devices_than_antennas_have_no_preferred_antennas_either():
 
 
 @pytest.mark.parametrize("starts", [4, 8])
-def test_the_default_is_not_behind_phase_mm_where_energy_is_short(starts):
+def test_the_default_is_not_behind_phase_mm_where_starts_of_the_relaxation_alone_were(starts):
     for seed, snr_db in ((100, 10.0), (100, 30.0), (102, 20.0)):
         problem = combined(seed=seed, tasks=(5, 5), antennas=(4, 4), snr_db=snr_db)
         reached = optim.solve(problem, "phase-mm", starts=starts).pi
