@@ -38,6 +38,8 @@ def lower_bound(
         raise ValueError(
             "multipliers and tolerance are both given: drop one, as given multipliers have one bound"
         )
+    if tolerance is not None:
+        checks.above_zero("tolerance", tolerance)
     options = SolverOptions() if tolerance is None else SolverOptions(bound_tolerance=tolerance)
     checks.something(problem, "bound")
     if isinstance(problem, AirCompProblem):
@@ -59,7 +61,8 @@ def _receiver_bound(problem: AirCompProblem, multipliers: Any, tolerance: float)
         candidates = normal.arranged(checks.broadcast("multipliers", given, shape).reshape(1, -1, shape[-1]))
     elif np.isfinite(tolerance):
         rows = normal.rows * tempering(normal)[:, None, None]
-        candidates = relaxed(rows, normal.targets, tolerance)[0][None]
+        tight = relaxed(rows, normal.targets, tolerance)[0][None]
+        candidates = np.concatenate([tight, certificate.closed_form_multipliers(normal)])
     else:
         candidates = certificate.closed_form_multipliers(normal)
     return certificate.dual_value(normal, candidates).max(axis=0)
@@ -70,7 +73,8 @@ def _combined_bound(problem: AnyProblem, multipliers: Sequence[Any] | None, tole
     if multipliers is not None:
         candidates = _per_device_multipliers(normal, multipliers)[None] / normal.reference_divisor_w
     elif np.isfinite(tolerance):
-        candidates = relax(normal, tolerance).multipliers[None]
+        tight = relax(normal, tolerance).multipliers[None]
+        candidates = np.concatenate([tight, bound.closed_form_multipliers(normal)])
     else:
         candidates = bound.closed_form_multipliers(normal)
     return float(bound.combined_dual_value(normal, candidates).max())

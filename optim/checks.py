@@ -68,3 +68,9 @@ def something(problem: Any, to_do: str) -> None:
             f"channel has shape {problem.channel.shape}: its batch is empty, so there is nothing to {to_do}; "
             "give at least one problem"
         )
+
+
+def above_zero(field: str, value: Any) -> None:
+    """Raise `ValueError` unless the value is a number above zero, infinity included."""
+    if not isinstance(value, int | float | np.integer | np.floating) or not value > 0:
+        raise ValueError(f"{field} = {value!r} is not allowed: give a number above zero")

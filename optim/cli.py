@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from optim.comparison import METHODS, compare, entry_of
 from optim.digital import REFERENCES
 from optim.files import formats, load_problem, save_solution
 from optim.files.solutions import package_version, solution_tree
-from optim.files.source import FileError
 from optim.files.text import dump_json
 from optim.infeasible import InfeasibleError
 from optim.interface import solve
@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m optim
         return int(end.code or 0)
     try:
         chosen.run(chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has read enough; the interpreter must not try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except KeyboardInterrupt:
         _complain("interrupted; nothing was written")
         return INTERRUPTED
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m optim
 def _solve(chosen: argparse.Namespace) -> None:
     options = _options(chosen)
     build_solver(chosen.method, options)  # refuses an unknown name before the file is read
-    out = _free(chosen.out, chosen.force) if chosen.out else None
+    out = formats.free(chosen.out, chosen.force) if chosen.out else None
     problem = load_problem(chosen.file)
     solution = solve(problem, chosen.method, **dataclasses.asdict(options))
     if out:
@@ -130,18 +134,6 @@ def _typed(name: str, value: str, kind: Any) -> Any:
     except ValueError:
         wanted = "whole number" if kind is int else "number"
         raise ValueError(f"--option {name}={value}: write a {wanted} after the =") from None
-
-
-def _free(out: str, force: bool) -> pathlib.Path:
-    path = pathlib.Path(out)
-    formats.known_suffix(path, out)
-    if not path.parent.is_dir():
-        raise FileError(
-            f"{out}: there is no folder {path.parent}\n    make it first, or choose another --out"
-        )
-    if path.exists() and not (force and path.is_file()):
-        raise FileError(f"{out}: exists already\n    choose another --out, or overwrite it with --force")
-    return path
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

@@ -43,10 +43,18 @@ class Comparison:
     """The rows in the order asked for; ``str`` is the table."""
 
     rows: tuple[Row, ...]
+    batch: bool = False
+
+    @property
+    def _error_column(self) -> str:
+        return "median MSE dB" if self.batch else "MSE dB"
 
     def table(self) -> str:
         """Aligned columns: method, MSE in dB, certified gap, milliseconds, how it ended."""
-        cells = [("method", "MSE dB", "gap %", "ms", "outcome"), *(_cells(row) for row in self.rows)]
+        cells = [
+            ("method", self._error_column, "gap %", "ms", "outcome"),
+            *(_cells(row) for row in self.rows),
+        ]
         widths = [max(len(line[column]) for line in cells) for column in range(4)]
         return "\n".join(
             f"{line[0]:<{widths[0]}}  "
@@ -73,17 +81,20 @@ def compare(
     Raises:
         ValueError: for an unknown method or option.
     """
+    if isinstance(methods, str):
+        raise ValueError(f"methods = {methods!r} is one name: give a list, [{methods!r}]")
     options = options_of(effort)
     entries = [entry_of(method, options) for method in methods]
     names = [method if isinstance(method, str) else type(method).__name__ for method in methods]
-    return Comparison(tuple(_row(problem, *pair) for pair in zip(names, entries, strict=True)))
+    rows = tuple(_row(problem, *pair) for pair in zip(names, entries, strict=True))
+    return Comparison(rows, bool(getattr(problem, "batch_shape", ())))
 
 
 def entry_of(method: str | AbstractTransceiverSolver, options: SolverOptions) -> Entry:
     """The reference or solver of a name, or a `ValueError` with the nearest one."""
     if isinstance(method, AbstractTransceiverSolver):
         return method
-    return REFERENCES[method] if method in REFERENCES else build_solver(method, options)
+    return REFERENCES[method] if method in REFERENCES else build_solver(method, options, tuple(REFERENCES))
 
 
 def _row(problem: AirCompProblem | AnyProblem, name: str, entry: Entry) -> Row:

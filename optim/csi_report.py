@@ -64,6 +64,10 @@ def csi_report(problem: AirCompProblem, channel: Any = None, **effort: Unpack[Ef
     Raises:
         ValueError: without an `error_covariance`, or for a channel of another shape.
     """
+    if not isinstance(problem, AirCompProblem):
+        raise ValueError(
+            f"problem is a {type(problem).__name__}: a report is for one receiver, an AirCompProblem"
+        )
     if problem.error_covariance is None:
         raise ValueError("error_covariance is missing: without it the estimate is the channel; give one")
     options = options_of(effort)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from optim import mse
-from optim.combined.mse import AnyDesign, AnyProblem, stream_mse
+from optim.combined.mse import AnyDesign, AnyProblem, require_fit, stream_mse
 from optim.design import TransceiverDesign
 from optim.problem import AirCompProblem
 
@@ -35,11 +35,13 @@ class CombinedEvaluation:
 
 def evaluate_receiver(problem: AirCompProblem, design: TransceiverDesign) -> Evaluation:
     """All parts of the error; floats for a single problem."""
+    design.require_fit(problem.stacked_channel.shape, "design")
     parts = [part(problem, design) for part in (mse.misalignment, mse.csi_error, mse.noise)]
     return Evaluation(*(part if part.ndim else float(part) for part in parts))
 
 
 def evaluate_combined(problem: AnyProblem, design: AnyDesign) -> CombinedEvaluation:
     """Pi and its streams."""
+    require_fit(problem, design)
     errors = stream_mse(problem, design)
     return CombinedEvaluation(float(problem.stream_weights @ errors), errors)

@@ -56,6 +56,8 @@ def solve(
     Raises:
         ValueError: for an unknown method, one that cannot take this problem, or an impossible option.
     """
+    _require_problem(problem)
+    name = method if isinstance(method, str) else type(method).__name__
     if isinstance(method, AbstractTransceiverSolver):
         if effort:
             raise ValueError(f"{', '.join(effort)}: give these to the {type(method).__name__} itself")
@@ -64,10 +66,18 @@ def solve(
         solver = build_solver(method, options_of(effort))
     checks.something(problem, "solve")
     if isinstance(problem, AirCompProblem):
-        check_receiver_scope(solver, problem)
+        check_receiver_scope(solver, problem, name)
         return solver.solve_receiver(problem)
-    check_combined_scope(solver, problem)
+    check_combined_scope(solver, problem, name)
     return solver.solve_combined(problem)
+
+
+def _require_problem(problem: object) -> None:
+    if not isinstance(problem, AirCompProblem | CombinedProblem | MultiBlockProblem):
+        raise ValueError(
+            f"problem is a {type(problem).__name__}: give an AirCompProblem, a CombinedProblem or a "
+            "MultiBlockProblem"
+        )
 
 
 @overload
@@ -81,7 +91,11 @@ def evaluate(problem: AnyProblem, design: CombinedDesign | MultiBlockDesign) -> 
 def evaluate(
     problem: AirCompProblem | AnyProblem, design: TransceiverDesign | CombinedDesign | MultiBlockDesign
 ) -> Evaluation | CombinedEvaluation:
-    """The errors of a design, also of one that was made for another noise, channel or budget."""
+    """The errors of a design, also of one that was made for another noise, channel or budget.
+
+    Raises:
+        ValueError: for a design of other devices or antennas, or one that is not finite.
+    """
     for kinds in ((CombinedProblem, CombinedDesign), (MultiBlockProblem, MultiBlockDesign)):
         if isinstance(problem, kinds[0]) and isinstance(design, kinds[1]):
             return evaluate_combined(problem, design)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from optim import checks
+
 
 @dataclass(frozen=True)
 class SolverOptions:
@@ -35,14 +37,14 @@ class SolverOptions:
     conic_solver: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("starts", "max_iterations", "node_limit"):
+        for field, least in (("starts", 1), ("max_iterations", 1), ("node_limit", 1), ("seed", 0)):
             value = getattr(self, field)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{field} = {value} is not allowed: give a whole number of at least 1")
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(
+                    f"{field} = {value!r} is not allowed: give a whole number of at least {least}"
+                )
         for field in ("tolerance", "bound_tolerance", "gap", "time_limit_s"):
-            value = getattr(self, field)
-            if not value > 0:
-                raise ValueError(f"{field} = {value} is not allowed: give a number above zero")
+            checks.above_zero(field, getattr(self, field))
 
     def generator(self) -> np.random.Generator:
         """A fresh generator: the same options give the same starting points."""

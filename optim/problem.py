@@ -60,6 +60,11 @@ class AirCompProblem:
         object.__setattr__(self, "noise_power_w", checks.broadcast("noise_power_w", noise_w, batch))
         object.__setattr__(self, "misalignment_weight", checks.broadcast("misalignment_weight", kappa, batch))
         if self.error_covariance is not None:
+            if not isinstance(self.error_covariance, ErrorCovariance):
+                raise ValueError(
+                    f"error_covariance is a {type(self.error_covariance).__name__}: give an "
+                    "ErrorCovariance(scale, shape), or leave it out where the channel is known"
+                )
             fitted = self.error_covariance.fitted(batch, self.num_devices, self.num_antennas)
             object.__setattr__(self, "error_covariance", fitted)
 

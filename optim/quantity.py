@@ -113,7 +113,9 @@ def db(decibels: float | int) -> float:
 
 
 def dbm(decibel_milliwatts: float | int) -> float:
-    """Watts of a level in dBm: `dbm(23)` is 0.1995 W."""
+    """Watts of a level in dBm: `dbm(23)` is 0.1995 W; `ValueError` for NaN."""
+    if math.isnan(decibel_milliwatts):
+        raise ValueError("dbm(nan) is no level: give a number, or minus infinity for no power")
     return 1e-3 * db(decibel_milliwatts)
 
 

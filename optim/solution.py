@@ -58,7 +58,13 @@ class Status(enum.Enum):
 
 # A relative gap at rounding level proves a global optimum.
 PROVED_GAP = 1e-6
-PROVABLE = (Status.CONVERGED, Status.ITERATION_LIMIT, Status.RELAXED, Status.LOOSE_BOUND)
+PROVABLE = (
+    Status.CONVERGED,
+    Status.ITERATION_LIMIT,
+    Status.RELAXED,
+    Status.LOOSE_BOUND,
+    Status.SOLVER_INACCURATE,
+)
 
 
 class VerificationError(AssertionError):
@@ -135,11 +141,19 @@ class Solution:
         Raises:
             VerificationError: naming the quantity that disagrees.
         """
+        _require_fit(self.design, problem)
         require_equal("misalignment", self.misalignment, mse.misalignment(problem, self.design), self.mse)
         require_equal("csi_term", self.csi_term, mse.csi_error(problem, self.design), self.mse)
         require_equal("noise_term", self.noise_term, mse.noise(problem, self.design), self.mse)
         require_at_most("power_w", self.power_w, problem.power_budget_w)
         require_at_most("lower_bound", self.lower_bound, self.objective)
+
+
+def _require_fit(design: TransceiverDesign, problem: AirCompProblem) -> None:
+    try:
+        design.require_fit(problem.stacked_channel.shape, "design")
+    except ValueError as misfit:
+        raise VerificationError(str(misfit)) from misfit
 
 
 def relative_gap(value: Value, bound: Value) -> Value:

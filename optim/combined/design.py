@@ -1,7 +1,7 @@
 """The default for combined problems: solve the relaxation, descend from what it suggests, certify.
 
-As many starts again are tracked through softer problems: those of the relaxation alone miss the best valley
-on some problems in which energy is short, and a start more costs little, as the worse half is soon dropped.
+From eight starts on, as many again are tracked through softer problems: those of the relaxation alone miss
+good valleys more often. Some problems still need more starts.
 """
 
 import numpy as np
@@ -19,8 +19,7 @@ from optim.combined.solution import CombinedSolution
 from optim.options import SolverOptions
 from optim.solution import Status
 
-# Starts from which on the descent also begins from softer problems, which takes as long again: a few starts
-# are for those who design thousands of rounds.
+# Tracking takes half as long again: fewer starts are for those who design thousands of rounds.
 MANY_STARTS = 8
 
 Starts = Complex[np.ndarray, "_ r n"]

@@ -9,6 +9,7 @@ from optim import checks
 
 
 def matrix(field: str, values: Any) -> Complex[np.ndarray, "rows N"]:
+    """A read-only complex matrix with at least one column."""
     matrix = checks.complex_array(field, values)
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise ValueError(
@@ -19,10 +20,12 @@ def matrix(field: str, values: Any) -> Complex[np.ndarray, "rows N"]:
 
 
 def per_device(field: str, values: Any, num_devices: int) -> Float[np.ndarray, "K"]:
+    """One number per device, from one for all or one each."""
     return checks.broadcast(field, checks.real_array(field, values), (num_devices,))
 
 
 def member_list(task: int, values: Any) -> Int[np.ndarray, "_"]:
+    """A read-only list of device indices."""
     members = np.asarray(values)
     if members.ndim != 1 or (members.size and not np.issubdtype(members.dtype, np.integer)):
         raise ValueError(f"members[{task}] = {values!r} is not allowed: give a list of device indices")
@@ -32,6 +35,7 @@ def member_list(task: int, values: Any) -> Int[np.ndarray, "_"]:
 
 
 def check_partition(members: tuple[Int[np.ndarray, "_"], ...], num_devices: int) -> None:
+    """Raise `ValueError` unless every device stands in exactly one task."""
     for task, devices in enumerate(members):
         checks.refuse(
             f"members[{task}]",
@@ -53,7 +57,10 @@ def check_rows(
     members: tuple[Int[np.ndarray, "_"], ...],
     num_devices: int | None,
 ) -> None:
-    """`num_devices` is the number of rows under reuse; without, every member has one."""
+    """Raise `ValueError` unless every task has a channel with a row per member, or per device under reuse.
+
+    `num_devices` is the number of rows under reuse, else None.
+    """
     if len(channels) != len(members):
         raise ValueError(
             f"edge_channels has {len(channels)} entries but members has {len(members)}: one each per task"
@@ -72,11 +79,13 @@ def check_rows(
 
 
 def check_access(task_access: str) -> None:
+    """Raise `ValueError` for a way to share the channel that there is not."""
     if task_access not in ("orthogonal", "reuse"):
         raise ValueError(f"task_access = {task_access!r} is not allowed: choose 'orthogonal' or 'reuse'")
 
 
 def weight(value: float) -> float:
+    """One number above zero."""
     weight = checks.real_array("misalignment_weight", value)
     checks.positive("misalignment_weight", weight, "1 gives Pi, large weights approach uniform forcing")
     if weight.ndim:
@@ -87,6 +96,7 @@ def weight(value: float) -> float:
 def payload_std(
     values: Any, num_devices: int
 ) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]] | None:
+    """The pair (shared, personal) with one deviation per device each, or None where nothing was given."""
     if values is None:
         return None
     entries = len(values) if hasattr(values, "__len__") else 1

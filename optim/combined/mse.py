@@ -14,6 +14,18 @@ AnyProblem = CombinedProblem | MultiBlockProblem
 AnyDesign = CombinedDesign | MultiBlockDesign
 
 
+def require_fit(problem: AnyProblem, design: AnyDesign) -> None:
+    """Raise `ValueError` for a design of other sizes, or one that is not finite."""
+    streams = problem.streams_at_peak
+    if len(design.streams) != len(streams):
+        raise ValueError(
+            f"design has {len(design.streams)} streams, but the problem {len(streams)}: give a design of as "
+            "many edge servers and blocks"
+        )
+    for index, (stream, part) in enumerate(zip(streams, design.streams, strict=True)):
+        part.require_fit(stream.stacked_channel.shape, f"design.streams[{index}]")
+
+
 def stream_mse(problem: AnyProblem, design: AnyDesign) -> Float[np.ndarray, "streams"]:
     """Error of each stream, block by block, the base station first."""
     return stream_misalignment(problem, design) + stream_noise(problem, design)

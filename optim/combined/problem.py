@@ -163,11 +163,6 @@ class CombinedProblem:
         ]
         return base, *edges
 
-    @property
-    def decoupled(self) -> bool:
-        """Whether only peak powers bind, so that every stream is a problem of its own."""
-        return bool((self.average_power_w >= self.peak_power_w).all())
-
     def streams(self, power_w: Sequence[Float[np.ndarray, "_"]]) -> tuple[AirCompProblem, ...]:
         """Each stream alone, with the given power caps of its devices."""
         channels = [self.own_channel(stream) for stream in range(1 + self.num_edge_servers)]

@@ -9,7 +9,7 @@ from optim.combined import mse
 from optim.combined.blocks import MultiBlockDesign
 from optim.combined.mse import AnyDesign, AnyProblem
 from optim.design import CombinedDesign
-from optim.solution import History, Status, relative_gap, require_at_most, require_equal
+from optim.solution import History, Status, VerificationError, relative_gap, require_at_most, require_equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,10 @@ class CombinedSolution:
         Raises:
             VerificationError: naming the quantity that disagrees.
         """
+        try:
+            mse.require_fit(problem, self.design)
+        except ValueError as misfit:
+            raise VerificationError(str(misfit)) from misfit
         recomputed = mse.stream_mse(problem, self.design)
         require_equal("stream_mse", self.stream_mse, recomputed, np.maximum(recomputed, self.pi))
         require_equal("pi", self.pi, float(problem.stream_weights @ recomputed), self.pi)

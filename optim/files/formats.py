@@ -43,6 +43,19 @@ def write(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
         write_atomically(path, lambda stream: stream.write(content.encode()))
 
 
+def free(out: str, force: bool) -> pathlib.Path:
+    """A path to write to; a `FileError` where that cannot be, or would overwrite without `force`."""
+    path = pathlib.Path(out)
+    known_suffix(path, out)
+    if not path.parent.is_dir():
+        raise FileError(
+            f"{out}: there is no folder {path.parent}\n    make it first, or choose another --out"
+        )
+    if path.exists() and not (force and path.is_file()):
+        raise FileError(f"{out}: exists already\n    choose another --out, or overwrite it with --force")
+    return path
+
+
 def known_suffix(path: pathlib.Path, name: str) -> str:
     """The suffix in lower case, or a `FileError` with those there are."""
     suffix = path.suffix.lower()

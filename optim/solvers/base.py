@@ -36,20 +36,20 @@ class AbstractTransceiverSolver(abc.ABC):
         """A design for the base station and all edge servers, with one energy budget per device."""
 
 
-def check_receiver_scope(solver: AbstractTransceiverSolver, problem: AirCompProblem) -> None:
+def check_receiver_scope(solver: AbstractTransceiverSolver, problem: AirCompProblem, name: str) -> None:
     """Raise `ValueError` if a method cannot design for one such receiver."""
     if problem.device_antennas > 1 and not solver.takes_device_antennas:
         raise ValueError(
-            f"device_antennas = {problem.device_antennas}: {type(solver).__name__} designs for "
-            "one antenna per device; use method 'auto' or 'sqp'"
+            f"device_antennas = {problem.device_antennas}: {name!r} designs for one antenna "
+            "per device; use method 'auto' or 'sqp'"
         )
 
 
-def check_combined_scope(solver: AbstractTransceiverSolver, problem: AnyProblem) -> None:
+def check_combined_scope(solver: AbstractTransceiverSolver, problem: AnyProblem, name: str) -> None:
     """Raise `ValueError` if a method cannot design such a combined problem."""
     if problem.reuse and not solver.takes_task_reuse:
         raise ValueError(
-            f"task_access = 'reuse': {type(solver).__name__} would ignore the interference between "
+            f"task_access = 'reuse': {name!r} would ignore the interference between "
             "tasks; use method 'auto' or 'sqp'"
         )
 

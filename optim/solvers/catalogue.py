@@ -78,10 +78,16 @@ SOLVERS: dict[str, Callable[[SolverOptions], AbstractTransceiverSolver]] = {
 }
 
 
-def build_solver(method: str, options: SolverOptions) -> AbstractTransceiverSolver:
-    """The solver of that name, or a `ValueError` with the nearest one."""
+def build_solver(
+    method: str, options: SolverOptions, others: tuple[str, ...] = ()
+) -> AbstractTransceiverSolver:
+    """The solver of that name, or a `ValueError` with the nearest one, which may be among `others`."""
+    if not isinstance(method, str):
+        shown = f"{method.__name__}: give an instance of it" if isinstance(method, type) else repr(method)
+        raise ValueError(f"method is {shown}; choose a name from {', '.join(SOLVERS)}, or give a solver")
     if method not in SOLVERS:
-        near = difflib.get_close_matches(method, SOLVERS, n=1)
+        known = (*SOLVERS, *others)
+        near = difflib.get_close_matches(method.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"method = {method!r} is unknown: {hint}choose from {', '.join(SOLVERS)}")
+        raise ValueError(f"method = {method!r} is unknown: {hint}choose from {', '.join(known)}")
     return SOLVERS[method](options)

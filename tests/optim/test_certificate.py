@@ -166,5 +166,5 @@ def test_an_uncertain_channels_bound_is_that_of_its_robust_design():
 def test_multipliers_and_a_tolerance_exclude_each_other():
     with pytest.raises(ValueError, match="both given"):
         optim.lower_bound(receiver(), 1.0, tolerance=1e-3)
-    with pytest.raises(ValueError, match="bound_tolerance"):
+    with pytest.raises(ValueError, match="tolerance = 0.0 is not allowed"):
         optim.lower_bound(receiver(), tolerance=0.0)
