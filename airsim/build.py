@@ -12,6 +12,7 @@ import pooch
 from airsim import store
 from airsim.builders import methods, texts
 from airsim.builders.partitions import build_partition
+from airsim.builders.servers import build_server_optimiser
 from airsim.channel import (
     AbstractFading,
     ChannelModel,
@@ -125,7 +126,7 @@ def _gradient_rounds(
     learning, (model, adapters) = scenario.learning, start
     ranks = AdapterRanks(learning.adapters.shared_rank, learning.adapters.personal_rank)
     cohort = Cohort(data, learning.batch, streams, learning.learning_rate)
-    operator = AirPFedLoRA(learning.learning_rate)
+    operator = AirPFedLoRA(learning.learning_rate, build_server_optimiser(scenario))
     sizes = operator.payload_sizes(adapters)
     federation = _federation(data, ranks, (num_symbols(sizes.shared), num_symbols(sizes.personal)))
     if adapters.has_trained_heads:

@@ -22,6 +22,7 @@ from airsim.learn.data.tasks import Split
 from airsim.learn.evaluation import Evaluation, evaluate
 from airsim.learn.models.base import AbstractModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
+from airsim.learn.operators.server_step import HeardGradients
 from airsim.radio import PayloadStatistics, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.transmission import Chunks, StreamOutcome, Upload, relative_error, transmit
@@ -68,6 +69,7 @@ class RoundEngine:
         self.uplink = uplink
         self.federation = federation
         self.adapters = adapters
+        self.memory = learner.operator.start(adapters)
         self.metrics: Metrics = {}
         self.channel_uses = 0
         self._bandwidth_hz = bandwidth_hz
@@ -103,7 +105,8 @@ class RoundEngine:
             raise RuntimeError(f"round {round_index} is finished before it has begun")
         outcomes = transmit(upload, self.federation, self._streams)
         shared, *personal = (outcome.aggregate for outcome in outcomes)
-        self.adapters = self.learner.operator.apply(self.adapters, shared, torch.stack(personal))
+        heard = HeardGradients(shared, torch.stack(personal), tuple(range(len(personal))))
+        self.adapters, self.memory = self.learner.operator.step(self.adapters, self.memory, heard)
         self.metrics |= self._errors(outcomes)
         self.metrics["reference_std"] = upload.uplink.reference_std
         self._upload = None

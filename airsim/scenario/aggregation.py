@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from airsim.scenario.fields import Count, Flag, Fraction, NotNegative, Positive, Section
+from airsim.scenario.fields import Count, Flag, Fraction, NotNegative, Positive, Section, exactly
 from airsim.scenario.problems import Problem, ProblemsError
 
 GRADIENT_METHOD: Final = "airpfed-lora"
@@ -58,6 +58,19 @@ class Aggregation(Section):
     proximal_weight: NotNegative = 0.01
     contrastive_weight: NotNegative = 1.0
     temperature: Positive = 0.5
+
+
+class Server(Section):
+    """The step that receivers take on aggregated gradients, with `learning.learning_rate`.
+
+    `momentum` belongs to `momentum`, `betas` and `epsilon` to `adam`, which is `adamw` without weight decay.
+    Every receiver remembers its own aggregates from round to round.
+    """
+
+    optimiser: Literal["sgd", "momentum", "adam"] = "sgd"
+    momentum: Fraction = 0.9
+    betas: Annotated[tuple[Fraction, Fraction], exactly(2, "[0.9, 0.999]")] = (0.9, 0.999)
+    epsilon: Positive = 1e-8
 
 
 class Training(Section):

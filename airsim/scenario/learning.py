@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from airsim.scenario.aggregation import Training
+from airsim.scenario.aggregation import Server, Training
 from airsim.scenario.fields import (
     NOT_EMPTY,
     AllOrCount,
@@ -173,7 +173,7 @@ Data = Annotated[ImageData | TextData, Field(discriminator="kind"), default_kind
 
 
 class Learning(Section):
-    """What is learned, and how devices train between two uploads."""
+    """What is learned, how devices train between two uploads, and how receivers step on gradients."""
 
     model: Model = Field(default_factory=Mlp)
     data: Data = Field(default_factory=ImageData)
@@ -181,6 +181,7 @@ class Learning(Section):
     learning_rate: Positive = 0.15
     batch: Batch = "full"
     training: Training = Field(default_factory=Training)
+    server: Server = Field(default_factory=Server)
 
     @model_validator(mode="after")
     def _check(self) -> "Learning":

@@ -7,6 +7,7 @@ from airsim.scenario.aggregation import (
     MIXED_RANK_METHODS,
     NONLINEAR_METHODS,
     Aggregation,
+    Server,
     Training,
 )
 from airsim.scenario.channel import Uplink
@@ -24,6 +25,7 @@ def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> li
     found = _air_problems(method, uplink)
     if method == GRADIENT_METHOD:
         return found + _gradient_problems(learning)
+    found += _server_problems(method, learning.server)
     if isinstance(learning.model, Transformer):
         message = f"{method} trains between uploads, which works for kind: mlp only so far"
         found.append(Problem(message, f"choose {GRADIENT_METHOD}", METHOD, (("learning", "model"),)))
@@ -60,6 +62,15 @@ def _gradient_problems(learning: Learning) -> list[Problem]:
             message = f"{GRADIENT_METHOD} has one rank and one scale for all devices"
             found.append(Problem(message, f"leave {field} out", (*ADAPTERS, field), (METHOD,)))
     return found
+
+
+def _server_problems(method: str, server: Server) -> list[Problem]:
+    """What other methods average are trained adapters or models, which take no step of a server."""
+    if server.optimiser == "sgd":
+        return []
+    message = f"{method} averages what devices have trained: its server has no gradient to step along"
+    hint = f"leave learning.server out, or choose {GRADIENT_METHOD}"
+    return [Problem(message, hint, ("learning", "server", "optimiser"), (METHOD,))]
 
 
 def _full_model_problems(method: str, learning: Learning) -> list[Problem]:
