@@ -44,6 +44,7 @@ from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
 from airsim.method_rounds import MethodEngine, Routes
 from airsim.orthogonal import OrthogonalUplink
+from airsim.participation import ParticipantDraw
 from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
 from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
@@ -350,4 +351,13 @@ def build_profile(
             personal_downlink_s=transfer_s(personal, links.downlink_rate),
             statistics_s=transfer_s(STATISTICS_FLOATS, links.control_rate),
         ),
+        participants=build_draw(scenario),
     )
+
+
+def build_draw(scenario: Scenario) -> ParticipantDraw | None:
+    """Who takes part in which round; none where all do."""
+    present = scenario.devices_per_round
+    if present == scenario.num_devices:
+        return None
+    return ParticipantDraw(scenario.num_devices, present, RandomStreams(scenario.seed))

@@ -23,6 +23,7 @@ from airsim.learn.evaluation import Evaluation, evaluate
 from airsim.learn.models.base import AbstractModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.operators.server_step import HeardGradients
+from airsim.participation import Present
 from airsim.radio import PayloadStatistics, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.transmission import Chunks, StreamOutcome, Upload, relative_error, transmit
@@ -33,7 +34,7 @@ from airsim.uplink import AbstractUplink, Federation
 PAYLOAD_BYTES_KEPT = 256 * 2**20
 BYTES_PER_ENTRY = 4
 
-Metrics = dict[str, float | int | str | list[float]]
+Metrics = dict[str, float | int | str | list[float] | list[int]]
 
 
 @dataclass(frozen=True)
@@ -75,27 +76,33 @@ class RoundEngine:
         self._bandwidth_hz = bandwidth_hz
         self._streams = streams
         self._upload: Upload | None = None
+        self._present = Present(federation, tuple(range(len(federation.data_sizes))))
 
     def begin(self, round_index: int, participants: Sequence[int]) -> Airtime:
         """First meeting with the clock: gradients, statistics, design; returns how long the upload takes."""
-        chunks = self._chunks(round_index, participants)
+        present = self._present = Present(self.federation, tuple(participants))
+        chunks = present.renumbered(self._chunks(round_index, participants))
         shared, personal, losses = self._statistics(chunks)
         if not (np.isfinite(shared.scale).all() and np.isfinite(personal.scale).all()):
             raise DivergenceError(
                 f"round {round_index}: gradients are no longer finite; training has diverged. "
                 "Lower learning.learning_rate or learning.adapters.scale"
             )
-        prepared = self.uplink.prepare(round_index, shared, personal)
+        prepared = present.uplink(self.uplink).prepare(round_index, shared, personal)
         entries = (payload_size(self.adapters.shared), payload_size(self.adapters.personal))
         self._upload = Upload(round_index, chunks, shared, personal, entries, prepared)
-        sizes, federation = self.federation.data_sizes, self.federation
+        sizes, federation = present.federation.data_sizes, present.federation
         self.channel_uses += federation.symbols_shared + len(federation.members) * federation.symbols_personal
-        self.metrics = {"loss": float(sizes @ losses / sizes.sum()), **prepared.report}
+        self.metrics = {
+            "loss": float(sizes @ losses / sizes.sum()),
+            **present.metrics,
+            **present.report(prepared),
+        }
         return Airtime(
             shared_s=uplink_s(self.federation.symbols_shared, self._bandwidth_hz),
             personal_s=uplink_s(self.federation.symbols_personal, self._bandwidth_hz),
-            shared_energy_j=prepared.shared_energy_j.tolist(),
-            personal_energy_j=prepared.personal_energy_j.tolist(),
+            shared_energy_j=present.of_all_devices(prepared.shared_energy_j),
+            personal_energy_j=present.of_all_devices(prepared.personal_energy_j),
         )
 
     def finish(self, round_index: int) -> None:
@@ -103,9 +110,9 @@ class RoundEngine:
         upload = self._upload
         if upload is None or upload.round_index != round_index:
             raise RuntimeError(f"round {round_index} is finished before it has begun")
-        outcomes = transmit(upload, self.federation, self._streams)
+        outcomes = transmit(upload, self._present.federation, self._streams)
         shared, *personal = (outcome.aggregate for outcome in outcomes)
-        heard = HeardGradients(shared, torch.stack(personal), tuple(range(len(personal))))
+        heard = HeardGradients(shared, torch.stack(personal), self._present.tasks)
         self.adapters, self.memory = self.learner.operator.step(self.adapters, self.memory, heard)
         self.metrics |= self._errors(outcomes)
         self.metrics["reference_std"] = upload.uplink.reference_std
@@ -146,16 +153,17 @@ class RoundEngine:
 
     def _errors(self, outcomes: Sequence[StreamOutcome]) -> Metrics:
         """Errors as the design counts them (Pi_t and its streams), and relative to the ideal aggregates."""
-        weights = self.federation.stream_weights
+        present, federation = self._present, self._present.federation
+        weights = federation.stream_weights
         correlated = [outcome.mse_correlated for outcome in outcomes]
         realised = [outcome.mse_realised for outcome in outcomes]
         return {
             "pi_correlated": float(weights @ correlated),
             "pi_realised": float(weights @ realised),
-            "mse_correlated": correlated,
-            "mse_realised": realised,
+            "mse_correlated": present.of_all_streams(correlated),
+            "mse_realised": present.of_all_streams(realised),
             "relative_error_shared": relative_error(outcomes[:1], np.ones(1)),
-            "relative_error_personal": relative_error(outcomes[1:], self.federation.task_weights),
+            "relative_error_personal": relative_error(outcomes[1:], federation.task_weights),
         }
 
 

@@ -80,24 +80,28 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
     shared, personal = adapter_sizes(scenario)
     tasks, rounds = scenario.num_edge_servers, scenario.stop.rounds
     uses_shared, uses_personal = num_symbols(shared), num_symbols(personal)
-    uses = uses_shared + tasks * uses_personal
     bandwidth_hz, links = scenario.channel.bandwidth, scenario.links
-    statistics_s = scenario.num_devices * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    present = scenario.devices_per_round
+    most = "" if present == scenario.num_devices else ", at most"
+    tasks = min(tasks, present)
+    uses = uses_shared + tasks * uses_personal
+    statistics_s = present * transfer_s(STATISTICS_FLOATS, links.control_rate)
     downlink_s = transfer_s(shared, links.downlink_rate) + transfer_s(personal, links.downlink_rate)
     return [
+        ("devices per round", f"{present} of {scenario.num_devices}"),
         ("payload entries, s and p", f"{shared} and {personal}"),
         ("s-phase", f"{uses_shared} channel uses, {uplink_s(uses_shared, bandwidth_hz):.3g} s"),
         (
-            "p-phase",
+            f"p-phase{most}",
             f"{tasks} x {uses_personal} channel uses, {tasks * uplink_s(uses_personal, bandwidth_hz):.3g} s",
         ),
-        ("statistics", f"{scenario.num_devices} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("statistics", f"{present} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
         ("downlink", f"{downlink_s:.3g} s"),
-        ("channel uses per round", str(uses)),
+        (f"channel uses per round{most}", str(uses)),
         ("rounds", str(rounds)),
-        ("channel uses in all", str(rounds * uses)),
+        (f"channel uses in all{most}", str(rounds * uses)),
         (
-            "seconds in all, without computing",
+            f"seconds in all, without computing{most}",
             f"{rounds * (uplink_s(uses, bandwidth_hz) + statistics_s + downlink_s):.4g}",
         ),
     ]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from airsim.scenario.aggregation import Server, Training
+from airsim.scenario.aggregation import Participation, Server, Training
 from airsim.scenario.fields import (
     NOT_EMPTY,
     AllOrCount,
@@ -173,7 +173,7 @@ Data = Annotated[ImageData | TextData, Field(discriminator="kind"), default_kind
 
 
 class Learning(Section):
-    """What is learned, how devices train between two uploads, and how receivers step on gradients."""
+    """What is learned, who takes part in a round, and how devices train and receivers step."""
 
     model: Model = Field(default_factory=Mlp)
     data: Data = Field(default_factory=ImageData)
@@ -182,6 +182,7 @@ class Learning(Section):
     batch: Batch = "full"
     training: Training = Field(default_factory=Training)
     server: Server = Field(default_factory=Server)
+    participation: Participation = Field(default_factory=Participation)
 
     @model_validator(mode="after")
     def _check(self) -> "Learning":

@@ -34,6 +34,22 @@ def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> li
     return found + _adapter_problems(method, learning.adapters)
 
 
+def participant_problems(aggregation: Aggregation, learning: Learning, num_devices: int) -> list[Problem]:
+    """Rounds of more devices than there are, or of fewer than the method can work with."""
+    cohort: Path = ("network", "devices", "per_edge_server")
+    asked, path = learning.participation.devices, ("learning", "participation", "devices")
+    if asked is not None and asked > num_devices:
+        message = f"{asked} devices cannot take part in a round of {num_devices}"
+        hint = f"give at most {num_devices}, or leave participation out for all"
+        return [Problem(message, hint, path, (cohort,))]
+    present = learning.participation.of(num_devices)
+    if aggregation.method == "fedinc" and aggregation.clusters > present:
+        message = f"{aggregation.clusters} clusters cannot be made of {present} devices in a round"
+        others: tuple[Path, ...] = (METHOD, path, ("learning", "participation", "share"), cohort)
+        return [Problem(message, f"give at most {present}", ("aggregation", "clusters"), others)]
+    return []
+
+
 def _air_problems(method: str, uplink: Uplink) -> list[Problem]:
     """On-air classes: what a superposition cannot bring must be chosen, and is charged for."""
     place, others = ("uplink", "nonlinear"), (METHOD, ("uplink", "mode"))

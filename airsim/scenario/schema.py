@@ -84,6 +84,11 @@ class Scenario(Section):
         """Devices of all tasks."""
         return self.num_edge_servers * self.network.devices.per_edge_server
 
+    @property
+    def devices_per_round(self) -> int:
+        """Devices that take part in each round."""
+        return self.learning.participation.of(self.num_devices)
+
     def written(self) -> dict[str, Any]:
         """What was written, in canonical text and without defaults: a file with it gives this scenario."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -140,6 +145,7 @@ class Scenario(Section):
     def _check(self) -> "Scenario":
         problems = checks.task_problems(self.learning.data, self.network.devices)
         problems += method_checks.problems(self.aggregation, self.learning, self.uplink)
+        problems += method_checks.participant_problems(self.aggregation, self.learning, self.num_devices)
         problems += checks.figure_problems(self.figures, self.sweep)
         if self.sweep is not None and not problems:
             problems = checks.key_problems(Scenario, self.sweep)

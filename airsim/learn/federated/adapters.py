@@ -42,9 +42,10 @@ class AdapterFederation:
 @final
 @dataclass(frozen=True)
 class AdapterLearner(AbstractLearner[AdapterFederation]):
-    """All devices take part in every round, from `initial` on.
+    """Rounds of all devices or of some, from `initial` on.
 
-    With `keep_memory`, momenta live from round to round. `learning_rate` is quoted where training diverges.
+    A device that sits out hears the broadcasts; what is its own (rank, personal factor, momenta) stays. With
+    `keep_memory`, momenta live from round to round. `learning_rate` is quoted where training diverges.
     """
 
     operator: AbstractAggregationOperator[AdapterStack, Any]
@@ -65,30 +66,38 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         held = self.operator.broadcast(server, self.initial.held, self.devices)
         return replace(self.initial, server=server, held=held)
 
-    def train(self, state: AdapterFederation, round_index: int) -> LocalRound[AdapterFederation]:
+    def train(
+        self, state: AdapterFederation, round_index: int, participants: Sequence[int] | None = None
+    ) -> LocalRound[AdapterFederation]:
+        devices = list(self.devices if participants is None else participants)
+        before = state.held if len(devices) == len(self.devices) else state.held.take(devices)
         live = self.operator.live(state.server, round_index)
-        losses, trained, memory = self._trained(state, live, round_index)
-        require_finite(losses, round_index, self.learning_rate)
-        after = self.operator.finish_locally(state.held, trained, state.server)
-        sizes = [float(split.size) for split in self.data.devices]
-        participants = participants_of(sizes, after.ranks.tolist(), self.devices)
-        view = RoundView(round_index, state.server, participants)
-        sent = self.operator.encode(state.held, after, view)
+        losses, trained, memory = self._trained(state, (devices, before), live, round_index)
+        require_finite(losses, round_index, self.learning_rate, devices)
+        after = self.operator.finish_locally(before, trained, state.server)
+        sizes, ranks = [float(split.size) for split in self.data.devices], state.held.ranks.clone()
+        ranks[devices] = after.ranks
+        view = RoundView(round_index, state.server, participants_of(sizes, ranks.tolist(), devices))
+        sent = self.operator.encode(before, after, view)
         weighted = weighted_view(self.operator, sent, view)
-        return LocalRound(weighted, after, losses, sent, memory if self.keep_memory else None)
+        return LocalRound(weighted, after, losses, sent, self._remembered(state, devices, memory))
 
     def _trained(
-        self, state: AdapterFederation, live: LiveLayers, round_index: int
+        self,
+        state: AdapterFederation,
+        cohort: tuple[list[int], AdapterStack],
+        live: LiveLayers,
+        round_index: int,
     ) -> tuple[Float[Tensor, "K"], AdapterStack, OptimiserState]:
         """Devices of one rank together, since they have one scale."""
-        before, losses = state.held, torch.zeros(len(self.devices))
-        memory = state.memory or fresh_state(self.training.optimiser, before.layers, len(self.devices))
-        after = before
+        devices, before = cohort
+        losses, after = torch.zeros(len(devices)), before
+        memory = self._memory(before) if state.memory is None else state.memory.take(devices)
         for rank in before.ranks.unique().tolist():
             rows = (before.ranks == rank).nonzero().flatten().tolist()
             scale = float(state.server.scaling.of(torch.tensor(rank)))
             training = replace(self.training, model=state.model, scale=scale, live=live)
-            own = LocalData(rows, [self.data.devices[row] for row in rows])
+            own = LocalData([devices[row] for row in rows], [self.data.devices[devices[row]] for row in rows])
             result = training.run(
                 before.take(rows).layers, own, (self.streams, round_index), memory.take(rows)
             )
@@ -96,6 +105,17 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
             after = after.put(rows, AdapterStack(result.layers, before.ranks[rows]))
             memory = memory.put(rows, result.state)
         return losses, after, memory
+
+    def _memory(self, stack: AdapterStack) -> OptimiserState:
+        return fresh_state(self.training.optimiser, stack.layers, stack.num_devices)
+
+    def _remembered(
+        self, state: AdapterFederation, devices: list[int], memory: OptimiserState
+    ) -> OptimiserState | None:
+        """What all devices' optimisers remember: those who sit out, what they did before."""
+        if not self.keep_memory or len(devices) == len(self.devices):
+            return memory if self.keep_memory else None
+        return (state.memory or self._memory(state.held)).put(devices, memory)
 
     def merge(
         self,
@@ -108,7 +128,11 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
             merge(weight, update, name)
             for name, weight in zip(state.model.layer_names, state.model.weights, strict=True)
         )
-        held = self.operator.broadcast(update.state, local.after, self.devices)
+        participants = local.view.participants.devices
+        kept = local.after
+        if len(participants) < len(self.devices):
+            kept = state.held.put(participants, local.after)
+        held = self.operator.broadcast(update.state, kept, self.devices)
         return AdapterFederation(replace(state.model, weights=weights), update.state, held, local.memory)
 
     def evaluate(self, state: AdapterFederation) -> Evaluation:

@@ -1,7 +1,7 @@
 """One round of learning, cut where the air is: what devices would send, and what the server makes of it."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,9 +18,9 @@ StateT = TypeVar("StateT")
 
 @dataclass(frozen=True)
 class LocalRound(Generic[StateT]):
-    """Where the devices have arrived, what they would send, and the weights to superpose it with.
+    """Where the participants have arrived, what they would send, and the weights to superpose it with.
 
-    `after` is what they hold now; `memory` is what their optimisers remember.
+    `after` is what they hold now; `memory` is what all devices' optimisers remember.
     """
 
     view: RoundView[Any]
@@ -45,8 +45,10 @@ class AbstractLearner(abc.ABC, Generic[StateT]):
         """The state before the first round."""
 
     @abc.abstractmethod
-    def train(self, state: StateT, round_index: int) -> LocalRound[StateT]:
-        """What all devices make of the last broadcast.
+    def train(
+        self, state: StateT, round_index: int, participants: Sequence[int] | None = None
+    ) -> LocalRound[StateT]:
+        """What these devices (all, unless named) make of the last broadcast.
 
         Raises:
             DivergenceError: the loss of a device is not finite.
@@ -72,13 +74,15 @@ def weighted_view(
     return with_weights(view, operator.air_weights(sent.control, view))
 
 
-def require_finite(losses: Float[Tensor, "K"], round_index: int, learning_rate: float) -> None:
+def require_finite(
+    losses: Float[Tensor, "K"], round_index: int, learning_rate: float, devices: Sequence[int]
+) -> None:
     """Raise `DivergenceError` naming the first device whose loss is not finite."""
     wrong = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     if wrong:
         raise DivergenceError(
-            f"round {round_index}: the loss of device {wrong[0]} is {float(losses[wrong[0]])}; training has "
-            f"diverged. Lower learning.learning_rate (now {learning_rate:g})"
+            f"round {round_index}: the loss of device {devices[wrong[0]]} is {float(losses[wrong[0]])}; "
+            f"training has diverged. Lower learning.learning_rate (now {learning_rate:g})"
         )
 
 

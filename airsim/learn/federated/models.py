@@ -1,5 +1,6 @@
 """Methods on full parameters: every device trains a whole model between two uploads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -31,7 +32,10 @@ class ModelFederation:
 @final
 @dataclass(frozen=True)
 class ModelLearner(AbstractLearner[ModelFederation]):
-    """All devices take part in every round; the base model is where training starts."""
+    """Rounds of all devices or of some; the base model is where training starts.
+
+    A device that sits out keeps what is its own: its control variate, or its model of its last participation.
+    """
 
     operator: AbstractAggregationOperator[ModelStack, ModelState]
     training: FullTraining
@@ -52,25 +56,34 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         kept = ModelStack(everywhere, private)
         return ModelFederation(server, self.operator.broadcast(server, kept, self.devices))
 
-    def train(self, state: ModelFederation, round_index: int) -> LocalRound[ModelFederation]:
-        training, own = self.training, LocalData(self.devices, self.data.devices)
+    def train(
+        self, state: ModelFederation, round_index: int, participants: Sequence[int] | None = None
+    ) -> LocalRound[ModelFederation]:
+        devices = list(self.devices if participants is None else participants)
+        before = state.held if len(devices) == len(self.devices) else state.held.take(devices)
+        training, own = self.training, LocalData(devices, [self.data.devices[device] for device in devices])
         if isinstance(self.operator, Scaffold):
             training = replace(training, term=ControlTerm(state.server.control))
-        losses, trained = training.run(state.held, own, (self.streams, round_index))
-        require_finite(losses, round_index, self.learning_rate)
-        sizes = [float(split.size) for split in self.data.devices]
-        steps = torch.tensor([float(training.schedule.steps_of(int(size))) for size in sizes])
-        private = training.term.private(state.held, trained, steps * self.learning_rate)
+        losses, trained = training.run(before, own, (self.streams, round_index))
+        require_finite(losses, round_index, self.learning_rate, devices)
+        steps = torch.tensor([float(training.schedule.steps_of(split.size)) for split in own.splits])
+        private = training.term.private(before, trained, steps * self.learning_rate)
         after = ModelStack(trained, private)
-        view = RoundView(round_index, state.server, participants_of(sizes, [1] * len(sizes), self.devices))
-        sent = self.operator.encode(state.held, after, view)
+        sizes = [float(split.size) for split in self.data.devices]
+        view = RoundView(round_index, state.server, participants_of(sizes, [1] * len(sizes), devices))
+        sent = self.operator.encode(before, after, view)
         return LocalRound(weighted_view(self.operator, sent, view), after, losses, sent)
 
     def merge(
         self, state: ModelFederation, local: LocalRound[ModelFederation], received: Float[Tensor, "*rows D"]
     ) -> ModelFederation:
         server = self.operator.decode(received, local.view).state
-        return ModelFederation(server, self.operator.broadcast(server, local.after, self.devices))
+        devices = local.view.participants.devices
+        held = self.operator.broadcast(server, local.after, devices)
+        if len(devices) < len(self.devices):
+            private = state.held.put(devices, held).private
+            held = ModelStack(expand(server.parameters, len(self.devices)), private)
+        return ModelFederation(server, held)
 
     def evaluate(self, state: ModelFederation) -> Evaluation:
         results = [
