@@ -11,6 +11,7 @@ import pooch
 
 from airsim import store
 from airsim.builders import methods, texts
+from airsim.builders.assessments import build_assessment
 from airsim.builders.partitions import build_partition
 from airsim.builders.servers import build_server_optimiser
 from airsim.channel import (
@@ -133,7 +134,7 @@ def _gradient_rounds(
     if adapters.has_trained_heads:
         federation = replace(federation, entries=(sizes.shared, sizes.personal))
     engine = RoundEngine(
-        Learner(model, cohort, operator, data.tests, learning.adapters.scale),
+        Learner(model, cohort, operator, learning.adapters.scale, build_assessment(scenario, data)),
         build_uplink(scenario, federation, streams),
         federation,
         adapters,
@@ -160,8 +161,9 @@ def _method_rounds(
         superposed.channels[0] if isinstance(superposed, AirCompUplink) else None,
     )
     learner = methods.build_learner(scenario, data, model, streams)
-    bandwidth_hz = scenario.channel.bandwidth
-    engine = MethodEngine(learner, Routes(superposed, orthogonal), federation, bandwidth_hz, streams)
+    bandwidth_hz, routes = scenario.channel.bandwidth, Routes(superposed, orthogonal)
+    assessment = build_assessment(scenario, data)
+    engine = MethodEngine(learner, routes, federation, bandwidth_hz, streams, assessment)
     flops = methods.local_flops(scenario, data, model)
     sizes = (methods.broadcast_size(scenario, model), 0)
     return Simulation(engine, build_profile(scenario, data.task_of_device, flops, sizes), data.checksum)

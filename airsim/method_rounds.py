@@ -14,16 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from airsim.assessment import Assessment, Metrics
 from airsim.des import Airtime
 from airsim.errors import DivergenceError
 from airsim.learn.cohort import GradientChunk
+from airsim.learn.federated.assessed import FederatedModels
 from airsim.learn.federated.base import AbstractLearner, LocalRound
 from airsim.learn.operators.base import OnAir
 from airsim.orthogonal import OrthogonalUplink, OrthogonalUpload, statistics_of, symbols_of
 from airsim.participation import Present
 from airsim.radio import num_symbols, uplink_s
 from airsim.randomness import RandomStreams
-from airsim.rounds import Metrics, evaluation_metrics
 from airsim.transmission import Upload, relative_error, transmit
 from airsim.uplink import AbstractUplink, Federation
 
@@ -46,8 +47,10 @@ class MethodEngine:
         federation: Federation,
         bandwidth_hz: float,
         streams: RandomStreams,
+        assessment: Assessment,
     ) -> None:
         self.learner = learner
+        self._assessment = assessment
         self.state = learner.start()
         self.metrics: Metrics = {}
         self.channel_uses = 0
@@ -86,8 +89,8 @@ class MethodEngine:
         self._upload = self._local = None
 
     def evaluate(self) -> Metrics:
-        """Accuracy and loss of the devices' models on the test sets of their tasks."""
-        return evaluation_metrics(self.learner.evaluate(self.state))
+        """Accuracy and loss of the devices' models on held-out samples."""
+        return self._assessment.metrics(FederatedModels(self.learner, self.state))
 
     def named_tensors(self) -> dict[str, Tensor]:
         """What was learned, for a file."""

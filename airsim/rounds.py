@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from airsim.assessment import Assessment, Metrics
 from airsim.des import Airtime
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters, payload_size
+from airsim.learn.assessment import DualModels
 from airsim.learn.cohort import Cohort, GradientChunk
-from airsim.learn.data.tasks import Split
-from airsim.learn.evaluation import Evaluation, evaluate
 from airsim.learn.models.base import AbstractModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.operators.server_step import HeardGradients
@@ -34,18 +34,16 @@ from airsim.uplink import AbstractUplink, Federation
 PAYLOAD_BYTES_KEPT = 256 * 2**20
 BYTES_PER_ENTRY = 4
 
-Metrics = dict[str, float | int | str | list[float] | list[int]]
-
 
 @dataclass(frozen=True)
 class Learner:
-    """The learning side: frozen base, the devices' data, the update rule and the test sets."""
+    """The learning side: frozen base, the devices' data, the update rule, and what is measured."""
 
     model: AbstractModel
     cohort: Cohort
     operator: AirPFedLoRA
-    tests: tuple[Split, ...]
     scale: float
+    assessment: Assessment
 
     def gradients(
         self, adapters: DualAdapters, round_index: int, participants: Sequence[int]
@@ -119,10 +117,10 @@ class RoundEngine:
         self._upload = None
 
     def evaluate(self) -> Metrics:
-        """Accuracy and loss of every task's model on its held-out images."""
-        return evaluation_metrics(
-            evaluate(self.learner.model, self.adapters, self.learner.scale, self.learner.tests)
-        )
+        """Accuracy and loss of the models on held-out samples."""
+        learner = self.learner
+        models = DualModels(learner.model, self.adapters, learner.scale, learner.cohort.data)
+        return learner.assessment.metrics(models)
 
     def named_tensors(self) -> dict[str, Tensor]:
         """What was learned, for a file."""
@@ -165,16 +163,6 @@ class RoundEngine:
             "relative_error_shared": relative_error(outcomes[:1], np.ones(1)),
             "relative_error_personal": relative_error(outcomes[1:], federation.task_weights),
         }
-
-
-def evaluation_metrics(evaluation: Evaluation) -> Metrics:
-    """An evaluation under the names of the run's metrics."""
-    return {
-        "accuracy": evaluation.accuracy,
-        "accuracy_worst_task": evaluation.accuracy_worst_task,
-        "accuracy_per_task": list(evaluation.accuracy_per_task),
-        "test_loss": evaluation.loss,
-    }
 
 
 def _joined(parts: Sequence[PayloadStatistics]) -> PayloadStatistics:

@@ -9,6 +9,7 @@ from sentences import both_sources, word_tokeniser
 from airsim import Scenario, run
 from airsim.build import adapter_sizes, build_simulation, fingerprint
 from airsim.errors import DataError, ScenarioError
+from airsim.learn.evaluation import HeadPolicy, evaluate_across
 
 ENCODER = {
     "hidden_size": 32,
@@ -82,6 +83,23 @@ def test_trained_heads_travel_with_the_personal_payload_and_change_the_phases_sh
     assert federation.entries == trained
     assert federation.stream_weights[0] == pytest.approx(trained[0] / sum(trained))
     assert federation.symbols_personal == (trained[1] + 1) // 2
+
+
+def test_the_head_that_answers_another_task_is_the_one_that_the_scenario_names(scenario):
+    changes = {"learning__learning_rate": 0.1, "stop__rounds": 4}
+    changes |= {"record__evaluate_every": 4, "record__also_evaluate": ["cross-task", "devices"]}
+    found = {}
+    for policy in HeadPolicy:
+        named = policy.name.lower().replace("_", "-")
+        engine = build_simulation(scenario(**changes, record__head_policy=named)).engine
+        for index in range(4):
+            engine.begin(index, range(4))
+            engine.finish(index)
+        learner = engine.learner
+        models = (learner.model, engine.adapters, learner.scale, learner.cohort.data.tests)
+        found[policy] = engine.evaluate()["accuracy_cross_task_per_model"]
+        assert found[policy] == evaluate_across(*models, policy).all_tasks.tolist()
+    assert found[HeadPolicy.TESTED_TASK] != found[HeadPolicy.OWN_TASK]
 
 
 def test_keeping_the_lower_layers_changes_no_result(scenario):

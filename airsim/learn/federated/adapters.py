@@ -10,7 +10,7 @@ from torch import Tensor
 
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.data.tasks import FederatedData
-from airsim.learn.evaluation import Evaluation, means
+from airsim.learn.evaluation import Evaluation, Subject, means
 from airsim.learn.federated.base import (
     AbstractLearner,
     LocalRound,
@@ -20,6 +20,7 @@ from airsim.learn.federated.base import (
 )
 from airsim.learn.local_data import LocalData
 from airsim.learn.local_state import OptimiserState, fresh_state
+from airsim.learn.models.heads import SampleScores
 from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, merge, participants_of
@@ -136,20 +137,37 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         return AdapterFederation(replace(state.model, weights=weights), update.state, held, local.memory)
 
     def evaluate(self, state: AdapterFederation) -> Evaluation:
-        seen: list[tuple[int, int, tuple[float, float]]] = []
+        known: dict[tuple[int, int], tuple[float, float]] = {}
         results = {}
-        for device in self.devices:
+        for device, twin in enumerate(self.twins(state)):
             task = self.data.task_of_device[device]
-            twin = next((r for k, t, r in seen if t == task and _equal(state.held, (k, device))), None)
-            results[device] = twin or self._score(state, device, task)
-            seen.append((device, task, results[device]))
+            if (twin, task) not in known:
+                known[twin, task] = means(self.scores(state, device, task), task)
+            results[device] = known[twin, task]
         return mean_over_tasks(results, self.data.task_of_device)
 
-    def _score(self, state: AdapterFederation, device: int, task: int) -> tuple[float, float]:
+    def evaluate_global(self, state: AdapterFederation) -> Evaluation:
+        layers = state.server.layers
+        scale = float(state.server.scaling.of(torch.tensor(next(iter(layers.values())).rank)))
+        results = [
+            means(state.model.scores(split.x, split.y, layers, scale), task)
+            for task, split in enumerate(self.data.tests)
+        ]
+        accuracies, losses = zip(*results, strict=True)
+        return Evaluation(accuracies, losses, Subject.GLOBAL)
+
+    def scores(self, state: AdapterFederation, device: int, task: int) -> SampleScores:
         scale = float(state.server.scaling.of(state.held.ranks[device]))
         split = self.data.tests[task]
         layers = {name: factors.take(device) for name, factors in state.held.layers.items()}
-        return means(state.model.scores(split.x, split.y, layers, scale), task)
+        return state.model.scores(split.x, split.y, layers, scale)
+
+    def twins(self, state: AdapterFederation) -> list[int]:
+        first: list[int] = []
+        for device in self.devices:
+            alike = (k for k in dict.fromkeys(first) if _equal(state.held, (k, device)))
+            first.append(next(alike, device))
+        return first
 
     def named_tensors(self, state: AdapterFederation) -> dict[str, Tensor]:
         """The server's factors; and the base where a method changes it."""
@@ -164,7 +182,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
 def _equal(stack: AdapterStack, pair: Sequence[int]) -> bool:
     """Whether two devices hold the same adapter."""
     one, other = pair
-    return all(
+    return int(stack.ranks[one]) == int(stack.ranks[other]) and all(
         torch.equal(factors.a[one], factors.a[other]) and torch.equal(factors.b[one], factors.b[other])
         for factors in stack.layers.values()
     )

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from airsim.errors import DivergenceError
+from airsim.learn.data.tasks import FederatedData
 from airsim.learn.evaluation import Evaluation
+from airsim.learn.models.heads import SampleScores
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, Transmission, with_weights
 
 StateT = TypeVar("StateT")
@@ -39,6 +41,7 @@ class AbstractLearner(abc.ABC, Generic[StateT]):
     """A method with its model, its data and its way to train; states are never changed in place."""
 
     operator: AbstractAggregationOperator[Any, Any]
+    data: FederatedData
 
     @abc.abstractmethod
     def start(self) -> StateT:
@@ -61,6 +64,18 @@ class AbstractLearner(abc.ABC, Generic[StateT]):
     @abc.abstractmethod
     def evaluate(self, state: StateT) -> Evaluation:
         """Accuracy and loss of the devices' models on the test sets of their own tasks."""
+
+    @abc.abstractmethod
+    def evaluate_global(self, state: StateT) -> Evaluation:
+        """Accuracy and loss of what the server holds in common for all, on every task's test set."""
+
+    @abc.abstractmethod
+    def scores(self, state: StateT, device: int, task: int) -> SampleScores:
+        """A device's model on the test set of a task."""
+
+    @abc.abstractmethod
+    def twins(self, state: StateT) -> list[int]:
+        """For each device the first one that has the same model."""
 
     @abc.abstractmethod
     def named_tensors(self, state: StateT) -> dict[str, Tensor]:

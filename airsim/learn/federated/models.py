@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from airsim.learn.data.tasks import FederatedData
-from airsim.learn.evaluation import Evaluation, means
+from airsim.learn.evaluation import Evaluation, Subject, means
 from airsim.learn.federated.base import AbstractLearner, LocalRound, require_finite, weighted_view
 from airsim.learn.federated.full_training import FullTraining, forward
 from airsim.learn.federated.local_terms import ControlTerm
 from airsim.learn.local_data import LocalData
-from airsim.learn.models.heads import classification_scores
+from airsim.learn.models.heads import SampleScores, classification_scores
 from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, participants_of
 from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold, expand
@@ -86,12 +86,19 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         return ModelFederation(server, held)
 
     def evaluate(self, state: ModelFederation) -> Evaluation:
-        results = [
-            means(classification_scores(forward(state.server.parameters, split.x)[1], split.y), task)
-            for task, split in enumerate(self.data.tests)
-        ]
+        results = [means(self.scores(state, 0, task), task) for task in range(len(self.data.tests))]
         accuracies, losses = zip(*results, strict=True)
         return Evaluation(accuracies, losses)
+
+    def evaluate_global(self, state: ModelFederation) -> Evaluation:
+        return replace(self.evaluate(state), subject=Subject.GLOBAL)
+
+    def scores(self, state: ModelFederation, device: int, task: int) -> SampleScores:
+        split = self.data.tests[task]
+        return classification_scores(forward(state.server.parameters, split.x)[1], split.y)
+
+    def twins(self, state: ModelFederation) -> list[int]:
+        return [0] * len(self.devices)
 
     def named_tensors(self, state: ModelFederation) -> dict[str, Tensor]:
         """The server's model."""
