@@ -94,11 +94,10 @@ def test_realised_errors_agree_with_the_correlated_prediction_on_every_stream(sc
 
 
 def test_a_cohort_passed_twice_gives_the_bits_of_kept_payloads(scenario, monkeypatch):
-    config = scenario(learning__batch=4, uplink__air="antenna")  # which needs every payload as a row
+    config = scenario(learning__batch=4)
     monkeypatch.setattr("airsim.learn.cohort.DEVICES_PER_CHUNK", 3)
     kept = run(config).metrics
     monkeypatch.setattr(rounds, "PAYLOAD_BYTES_KEPT", 0)
-    monkeypatch.setattr(rounds.Learner, "cohort_pass", lambda *_: None)
     assert same(run(config).metrics, kept)
 
 
@@ -108,7 +107,7 @@ def test_a_cohort_of_which_only_sums_exist_makes_the_same_round(scenario, monkey
     changes = {"uplink__mode": mode, "uplink__normalisation": normalisation, "channel__snr": "5 dB"}
     config = scenario(learning__batch=4, **changes)
     kept, _, wanted = one_round(config)
-    monkeypatch.setattr(rounds, "PAYLOAD_BYTES_KEPT", 0)
+    monkeypatch.setattr(rounds, "PAYLOAD_BYTES_SUMMED", 0)
     monkeypatch.setattr("airsim.learn.cohort.Cohort.gradient_chunks", lambda *_: pytest.fail("rows"))
     monkeypatch.setattr("airsim.learn.streaming.BYTES_PER_CHUNK", 1)  # device by device
     streamed, received = played(config)
@@ -121,7 +120,7 @@ def test_a_cohort_of_which_only_sums_exist_makes_the_same_round(scenario, monkey
 def test_receivers_that_need_every_row_get_them_also_from_a_streamed_cohort(scenario, monkeypatch):
     config = scenario(learning__batch=4, uplink__air="antenna")
     kept, _, wanted = one_round(config)
-    monkeypatch.setattr(rounds, "PAYLOAD_BYTES_KEPT", 0)
+    monkeypatch.setattr(rounds, "PAYLOAD_BYTES_SUMMED", 0)
     streamed, received = played(config)
     for one, other in zip(wanted, received, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
