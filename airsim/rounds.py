@@ -31,8 +31,8 @@ from airsim.transmission import StreamOutcome, Upload, relative_error, transmit
 from airsim.uplink import AbstractUplink, Federation
 
 # Gradients of a round that are larger than this are not kept between statistics and upload: where the model
-# offers it, only moments and sums are computed, in two passes, which is also 1.5 times as fast for 1000 devices.
-# The bits differ between the two.
+# offers it, only moments and sums are computed, in two passes, which is also half as fast again for 1000
+# devices. The bits differ between the two.
 PAYLOAD_BYTES_SUMMED = 32 * 2**20
 # Of other models every row is computed twice from this size on, which gives the same bits.
 PAYLOAD_BYTES_KEPT = 256 * 2**20
