@@ -1,6 +1,6 @@
 """Who takes part in a round: the draw, and the part of the federation that is left."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -90,21 +90,13 @@ class Present:
             rows.append(tuple(row for row, device in enumerate(members) if device in own))
         return uplink.among(self.federation, rows)
 
-    def renumbered(
-        self, chunks: Callable[[], Iterator[GradientChunk]]
-    ) -> Callable[[], Iterator[GradientChunk]]:
+    def renumbered(self, chunks: Iterator[GradientChunk]) -> Iterator[GradientChunk]:
         """The same payloads, with devices and tasks as they count inside the round."""
-        if self.is_everybody:
-            return chunks
         place = {device: row for row, device in enumerate(self.devices)}
         stream = {task: row for row, task in enumerate(self.tasks)}
-
-        def passed() -> Iterator[GradientChunk]:
-            for chunk in chunks():
-                devices = tuple(place[device] for device in chunk.devices)
-                yield replace(chunk, devices=devices, tasks=tuple(stream[task] for task in chunk.tasks))
-
-        return passed
+        for chunk in chunks:
+            devices = tuple(place[device] for device in chunk.devices)
+            yield replace(chunk, devices=devices, tasks=tuple(stream[task] for task in chunk.tasks))
 
     @property
     def metrics(self) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from airsim import Scenario, run
+from airsim import Scenario, rounds, run
 from airsim.build import build_simulation
 from airsim.errors import ScenarioError
 from airsim.learn.adapters import flatten
@@ -105,6 +105,23 @@ def test_who_sits_out_pays_nothing_and_a_silent_task_is_not_heard(scenario, mode
     engine.finish(0)
     for name in ("mse_predicted", "mse_correlated", "mse_realised"):
         assert len(engine.metrics[name]) == 5 and engine.metrics[name][4] == 0.0
+
+
+@pytest.mark.parametrize("air", ["effective", "antenna"])
+def test_some_of_a_cohort_whose_payloads_are_not_kept_make_the_same_round(scenario, monkeypatch, air):
+    engines = []
+    for most in (rounds.PAYLOAD_BYTES_SUMMED, 0):
+        monkeypatch.setattr(rounds, "PAYLOAD_BYTES_SUMMED", most)
+        engines.append(gradient_engine(scenario, (1, 2, 6, 7), uplink__air=air, channel__snr="5 dB"))
+        engines[-1].finish(0)
+    kept, summed = (engine.metrics for engine in engines)
+    for name in ("loss", "mse_predicted", "mse_correlated", "reference_std"):
+        np.testing.assert_allclose(summed[name], kept[name], rtol=1e-3)
+    if air == "antenna":  # the phase of a beam is free, and turns the noise of the antennas
+        return
+    for part in ("shared", "personal"):
+        one, other = (flatten(getattr(engine.adapters, part)) for engine in engines)
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
 
 
 @pytest.mark.parametrize("air", ["effective", "antenna"])
