@@ -134,7 +134,8 @@ def audible(rows: Complex[np.ndarray, "*batch n"]) -> Complex[np.ndarray, "*batc
     if not (size <= STRONGEST).all():
         raise ValueError(
             f"channel: a device arrives {size.max():.1e} times the noise's amplitude at full power, and "
-            f"beyond {STRONGEST:.0e} nothing can be computed: check the units of channel, power and noise_power_w"
+            f"beyond {STRONGEST:.0e} nothing can be computed: check the units of channel, power and "
+            "noise_power_w"
         )
     return np.where(size >= INAUDIBLE, rows, 0.0)
 
