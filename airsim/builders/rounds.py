@@ -1,12 +1,33 @@
-"""From a scenario to what its run measures."""
+"""From a scenario to its rounds: who takes part, how receivers step, and what is measured."""
 
 from airsim.assessment import Assessment
 from airsim.errors import ScenarioError
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.evaluation import HeadPolicy, tested_samples
+from airsim.learn.optimisers import AbstractOptimiser, AdamW, Momentum
+from airsim.participation import ParticipantDraw
+from airsim.randomness import RandomStreams
 from airsim.scenario import Scenario
 
 HEAD_POLICIES = {"tested-task": HeadPolicy.TESTED_TASK, "own-task": HeadPolicy.OWN_TASK}
+
+
+def build_draw(scenario: Scenario) -> ParticipantDraw | None:
+    """Who takes part in which round; none where all do."""
+    present = scenario.devices_per_round
+    if present == scenario.num_devices:
+        return None
+    return ParticipantDraw(scenario.num_devices, present, RandomStreams(scenario.seed))
+
+
+def build_server_optimiser(scenario: Scenario) -> AbstractOptimiser | None:
+    """What receivers step with; none for the plain steps that the method is published with."""
+    server, rate = scenario.learning.server, scenario.learning.learning_rate
+    if server.optimiser == "momentum":
+        return Momentum(rate, server.momentum)
+    if server.optimiser == "adam":
+        return AdamW(rate, server.betas, server.epsilon)
+    return None
 
 
 def build_assessment(scenario: Scenario, data: FederatedData) -> Assessment:
