@@ -52,15 +52,21 @@ class AirPFedLoRA:
         """
         common = {name: factors.expand(1) for name, factors in adapters.shared.items()}
         shared, base_station = self._advance(common, heard.shared.unsqueeze(0), memory.shared)
-        own = {name: factors.take(heard.tasks) for name, factors in adapters.personal.items()}
-        personal, edge_servers = self._advance(own, heard.personal, memory.personal.take(heard.tasks))
-        return (
-            DualAdapters(
-                {name: factors.take(0) for name, factors in shared.items()},
-                {name: _put(adapters.personal[name], heard.tasks, new) for name, new in personal.items()},
-            ),
-            ServerMemory(base_station, memory.personal.put(heard.tasks, edge_servers)),
-        )
+        personal, edge_servers = self._personal(adapters, memory.personal, heard)
+        shared = {name: factors.take(0) for name, factors in shared.items()}
+        return DualAdapters(shared, personal), ServerMemory(base_station, edge_servers)
+
+    def _personal(
+        self, adapters: DualAdapters, state: OptimiserState, heard: HeardGradients
+    ) -> tuple[dict[str, LoRAFactors], OptimiserState]:
+        """The personal adapters of all tasks, and what their edge servers remember."""
+        tasks = heard.tasks
+        if tasks == tuple(range(adapters.num_tasks)):
+            return self._advance(adapters.personal, heard.personal, state)
+        own = {name: factors.take(tasks) for name, factors in adapters.personal.items()}
+        moved, remembered = self._advance(own, heard.personal, state.take(tasks))
+        personal = {name: _put(adapters.personal[name], tasks, new) for name, new in moved.items()}
+        return personal, state.put(tasks, remembered)
 
     def apply(
         self,
