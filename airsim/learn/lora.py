@@ -106,6 +106,8 @@ class DeviceLinear(AbstractLinear):
 
     weight: Float[Tensor, "O I"]
     bias: Float[Tensor, "O"]
+    a: Float[Tensor, "R I"]
+    b: Float[Tensor, "O R"]
     inwards: Float[Tensor, "I R"]
     outwards: Float[Tensor, "R O"]
     scale: float
@@ -120,14 +122,16 @@ class DeviceLinear(AbstractLinear):
         return torch.addmm(product, inner, self.outwards), inner
 
     def project(self, d: Float[Tensor, "P O"]) -> Float[Tensor, "P R"]:
-        return self._scaled(d, self.outwards.mT)
+        return self._scaled(d, self.b)
 
     def input_gradient(
         self, d: Float[Tensor, "P O"], projected: Float[Tensor, "P R"]
     ) -> Float[Tensor, "P I"]:
-        return base_gradient(d, self.weight).addmm_(projected, self.inwards.mT)
+        return base_gradient(d, self.weight).addmm_(projected, self.a)
 
     def _scaled(self, left: Float[Tensor, "P I"], right: Float[Tensor, "I R"]) -> Float[Tensor, "P R"]:
+        if self.scale == 1.0:
+            return torch.mm(left, right)
         # With beta zero nothing is read of the first argument, and the scale costs no pass of its own.
         return torch.addmm(self.blank, left, right, beta=0, alpha=self.scale)
 
@@ -136,7 +140,8 @@ def for_device(
     weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"], factors: LoRAFactors, scale: float
 ) -> DeviceLinear:
     """The layer of one device, looking at factors that may change in place."""
-    return DeviceLinear(weight, bias, factors.a.mT, factors.b.mT, scale, factors.a.new_empty(1))
+    a, b = factors.a, factors.b
+    return DeviceLinear(weight, bias, a, b, a.mT, b.mT, scale, a.new_empty(1))
 
 
 @final
