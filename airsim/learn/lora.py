@@ -177,18 +177,27 @@ class MergedLinear(AbstractLinear):
         return d @ self.weight
 
 
+def absorb(
+    weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"], factors: LoRAFactors, scale: float
+) -> FrozenLinear:
+    """A layer whose weight is ``W_0 + c B A``, without an adapter of its own."""
+    dtype = factors.a.dtype
+    return FrozenLinear(weight.to(dtype) + scale * (factors.b @ factors.a), bias.to(dtype))
+
+
 def merge(
     weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"], factors: LoRAFactors, scale: float
 ) -> MergedLinear:
-    """A layer whose weight is ``W_0 + c B A``, with its factors laid out as the products read them fastest.
+    """A layer that has absorbed its adapter, with the factors laid out as the products read them fastest.
 
     Inner activations get components that stay zero, up to a multiple of `COMPONENT_TILE`.
     """
-    dtype, missing = factors.a.dtype, -factors.rank % COMPONENT_TILE if factors.rank > 1 else 0
+    missing = -factors.rank % COMPONENT_TILE if factors.rank > 1 else 0
     a, b = pad(factors.a, (0, 0, 0, missing)), pad(factors.b, (0, missing))
+    alone = absorb(weight, bias, factors, scale)
     return MergedLinear(
-        weight.to(dtype) + scale * (factors.b @ factors.a),
-        bias.to(dtype),
+        alone.weight,
+        alone.bias,
         (scale * a).mT.contiguous(),
         scale * b,
         b.mT.contiguous(),
