@@ -1,7 +1,8 @@
 """The samples of several devices side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -29,6 +30,11 @@ class PaddedBatch:
     def num_devices(self) -> int:
         """Devices in the batch."""
         return self.y.shape[0]
+
+    def unbind(self) -> Iterator["PaddedBatch"]:
+        """Views of the entries along the leading axis, which may stand for steps."""
+        product = repeat(None) if self.product is None else self.product.unbind()
+        return map(PaddedBatch, self.x.unbind(), self.y.unbind(), self.weights.unbind(), product)
 
 
 def pad(batches: Sequence[Split]) -> PaddedBatch:

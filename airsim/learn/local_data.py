@@ -11,6 +11,9 @@ from airsim.learn.data.tasks import Split
 from airsim.learn.schedules import LocalSchedule, step_table
 from airsim.randomness import RandomStreams
 
+# Samples gathered at once, for one step at least: 4 steps of W1 in tests/benchmarks.
+ROWS_GATHERED = 256
+
 
 @dataclass(frozen=True)
 class LocalData:
@@ -40,8 +43,9 @@ class LocalData:
         rows, weights = table.rows.to(x.device), table.weights.to(x)
         if len(self.devices) == 1:
             rows, weights = rows.squeeze(1), weights.squeeze(1)
-        for chosen, weighing in zip(rows, weights, strict=True):
-            yield gather(Split(x, y), chosen, product, weighing)
+        together = max(1, ROWS_GATHERED // rows[0].numel())
+        for chosen, weighing in zip(rows.split(together), weights.split(together), strict=True):
+            yield from gather(Split(x, y), chosen, product, weighing).unbind()
 
     def _joined(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """All samples one after the other: those of a single device are not copied."""

@@ -106,6 +106,8 @@ class DeviceLinear(AbstractLinear):
 
     weight: Float[Tensor, "O I"]
     bias: Float[Tensor, "O"]
+    a: Float[Tensor, "R I"]
+    b: Float[Tensor, "O R"]
     inwards: Float[Tensor, "I R"]
     outwards: Float[Tensor, "R O"]
     scale: float
@@ -120,14 +122,16 @@ class DeviceLinear(AbstractLinear):
         return torch.addmm(product, inner, self.outwards), inner
 
     def project(self, d: Float[Tensor, "P O"]) -> Float[Tensor, "P R"]:
-        return self._scaled(d, self.outwards.mT)
+        return self._scaled(d, self.b)
 
     def input_gradient(
         self, d: Float[Tensor, "P O"], projected: Float[Tensor, "P R"]
     ) -> Float[Tensor, "P I"]:
-        return base_gradient(d, self.weight).addmm_(projected, self.inwards.mT)
+        return base_gradient(d, self.weight).addmm_(projected, self.a)
 
     def _scaled(self, left: Float[Tensor, "P I"], right: Float[Tensor, "I R"]) -> Float[Tensor, "P R"]:
+        if self.scale == 1.0:
+            return torch.mm(left, right)
         # With beta zero nothing is read of the first argument, and the scale costs no pass of its own.
         return torch.addmm(self.blank, left, right, beta=0, alpha=self.scale)
 
@@ -136,7 +140,8 @@ def for_device(
     weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"], factors: LoRAFactors, scale: float
 ) -> DeviceLinear:
     """The layer of one device, looking at factors that may change in place."""
-    return DeviceLinear(weight, bias, factors.a.mT, factors.b.mT, scale, factors.a.new_empty(1))
+    a, b = factors.a, factors.b
+    return DeviceLinear(weight, bias, a, b, a.mT, b.mT, scale, a.new_empty(1))
 
 
 @final
@@ -172,18 +177,27 @@ class MergedLinear(AbstractLinear):
         return d @ self.weight
 
 
+def absorb(
+    weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"], factors: LoRAFactors, scale: float
+) -> FrozenLinear:
+    """A layer whose weight is ``W_0 + c B A``, without an adapter of its own."""
+    dtype = factors.a.dtype
+    return FrozenLinear(weight.to(dtype) + scale * (factors.b @ factors.a), bias.to(dtype))
+
+
 def merge(
     weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"], factors: LoRAFactors, scale: float
 ) -> MergedLinear:
-    """A layer whose weight is ``W_0 + c B A``, with its factors laid out as the products read them fastest.
+    """A layer that has absorbed its adapter, with the factors laid out as the products read them fastest.
 
     Inner activations get components that stay zero, up to a multiple of `COMPONENT_TILE`.
     """
-    dtype, missing = factors.a.dtype, -factors.rank % COMPONENT_TILE if factors.rank > 1 else 0
+    missing = -factors.rank % COMPONENT_TILE if factors.rank > 1 else 0
     a, b = pad(factors.a, (0, 0, 0, missing)), pad(factors.b, (0, missing))
+    alone = absorb(weight, bias, factors, scale)
     return MergedLinear(
-        weight.to(dtype) + scale * (factors.b @ factors.a),
-        bias.to(dtype),
+        alone.weight,
+        alone.bias,
         (scale * a).mT.contiguous(),
         scale * b,
         b.mT.contiguous(),

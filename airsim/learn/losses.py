@@ -14,5 +14,5 @@ def cross_entropy(
     log_probabilities = torch.log_softmax(logits, dim=-1)
     labels, weights = batch.y.unsqueeze(-1), batch.weights.unsqueeze(-1)
     losses = -(log_probabilities.gather(-1, labels) * weights).sum(dim=(-2, -1))
-    errors = log_probabilities.exp_().scatter_add_(-1, labels, torch.full_like(weights, -1.0))
+    errors = log_probabilities.exp_().scatter_(-1, labels, -1.0, reduce="add")
     return losses, errors.mul_(weights)

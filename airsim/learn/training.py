@@ -99,7 +99,7 @@ class _Chunk:
     ) -> None:
         self._training, self._devices, self._received = training, devices, received
         self._single = len(devices) == 1
-        self._counts = state.counts
+        self._counts = state.counts  # changed in place, as factors and slots are
         self._losses: list[Tensor] = []
         self._factors = {name: working_copy(factors, self._single) for name, factors in received.items()}
         self._slots = {
@@ -109,7 +109,8 @@ class _Chunk:
         # The layers hold the factors themselves, so they follow every step.
         adapt = training.model.device_linears if self._single else training.model.linears
         self._linears = adapt(self._factors, training.scale)
-        # Views made once, as every step needs them: A with its slots, B transposed with its slots.
+        # Views made once, as every step needs them: A with its slots, B transposed with its slots, and one
+        # step counter per device, shaped to go along with its factors.
         self._places = {
             name: (
                 (factors.a, tuple(slot.a for slot in self._slots[name])),
@@ -117,26 +118,25 @@ class _Chunk:
             )
             for name, factors in self._factors.items()
         }
+        self._count = self._counts.view(-1, 1) if self._single else self._counts.view(-1, 1, 1)
+        self._live = dict.fromkeys(received, Live.BOTH) if training.live is None else training.live
 
     def step(self, batch: PaddedBatch) -> None:
         """One step of every device on its batch."""
         passed = self._training.model.backpropagate(batch, self._linears)
         self._losses.append(passed.losses)
-        self._counts = self._counts + 1
-        # One step counter per device, shaped to go along with its factors.
-        count = self._counts.view(-1, 1) if self._single else self._counts.view(-1, 1, 1)
+        self._counts.add_(1)
         for name, trace in passed.traces.items():
-            self._update(name, trace, count)
+            self._update(name, trace)
 
-    def _update(self, name: str, trace: LayerTrace, count: Tensor) -> None:
+    def _update(self, name: str, trace: LayerTrace) -> None:
         step, correction = self._training.optimiser.step, self._correction(name)
         a, b = (None, None) if correction is None else (correction.a, correction.b.mT)
         (own_a, slots_a), (own_b, slots_b) = self._places[name]
-        live = Live.BOTH if self._training.live is None else self._training.live[name]
-        if Live.A in live:
-            step(own_a, FactorGradient(trace.projected.mT, trace.x, a), slots_a, count)
-        if Live.B in live:
-            step(own_b, FactorGradient(trace.inner.mT, trace.d, b), slots_b, count)
+        if Live.A in self._live[name]:
+            step(own_a, FactorGradient(trace.projected.mT, trace.x, a), slots_a, self._count)
+        if Live.B in self._live[name]:
+            step(own_b, FactorGradient(trace.inner.mT, trace.d, b), slots_b, self._count)
 
     def _correction(self, name: str) -> LoRAFactors | None:
         rule = self._training.correction

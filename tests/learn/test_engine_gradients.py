@@ -76,7 +76,9 @@ def test_logits_are_those_of_torch_layers_with_the_updates_merged_into_the_weigh
     model = build()
     layers, x = common_layers(model), splits_for(model, (6,))[0].x
     updates = {name: SCALE * (f.b @ f.a) for name, f in layers.items()}
-    torch.testing.assert_close(model.forward(x, layers, SCALE), dense_forward(model, updates, x), **EXACT)
+    expected = dense_forward(model, updates, x)
+    torch.testing.assert_close(model.forward(x, layers, SCALE), expected, **EXACT)
+    torch.testing.assert_close(model.logits(x, model.absorbed_linears(layers, SCALE)), expected, **EXACT)
 
 
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)

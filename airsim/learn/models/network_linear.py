@@ -99,27 +99,43 @@ class _AdaptedProduct(torch.autograd.Function):
         base: NetworkLinear,
         scale: float,
     ) -> Float[Tensor, "K M O"]:
-        inner = _stacked(x, a.mT) * scale
+        inner = _inwards(x, a.mT).mul_(scale)
         context.save_for_backward(x, a, b, inner)
         context.base, context.scale = base, scale
-        return frozen_product(x, base.matrix, base.bias).add_(_stacked(inner, b.mT))
+        return _add_outwards(frozen_product(x, base.matrix, base.bias), inner, b.mT)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (d,) = gradients
         x, a, b, inner = context.saved_tensors
-        projected = _stacked(d, b) * context.scale
+        projected = _inwards(d, b).mul_(context.scale)
         passed_on = None
         if context.needs_input_grad[0]:
-            passed_on = frozen_product(d, context.base.matrix.mT, None).add_(_stacked(projected, a))
-        return passed_on, projected.mT @ x, d.mT @ inner, None, None
+            passed_on = _add_outwards(frozen_product(d, context.base.matrix.mT, None), projected, a)
+        # Thin times wide is up to four times as fast as wide times thin.
+        return passed_on, projected.mT @ x, (inner.mT @ d).mT, None, None
 
 
-def _stacked(x: Float[Tensor, "K M I"], factor: Float[Tensor, "K I O"]) -> Float[Tensor, "K M O"]:
-    """One product per device, or a single one where all devices share the factor."""
-    if factor.shape[0] > 1 and factor.stride(0) == 0:
-        return x @ factor[0]
-    return torch.bmm(x, factor)
+def _inwards(x: Float[Tensor, "K M I"], factor: Float[Tensor, "K I R"]) -> Float[Tensor, "K M R"]:
+    """``x`` times a factor with few columns: one product per device, or one where all share the factor."""
+    # With every column in one piece, twice as fast as with every row.
+    if _is_shared(factor):
+        return (x.flatten(0, 1) @ factor[0].mT.contiguous().mT).view(*x.shape[:2], -1)
+    return torch.bmm(x, factor.mT.contiguous().mT)
+
+
+def _add_outwards(
+    y: Float[Tensor, "K M O"], x: Float[Tensor, "K M R"], factor: Float[Tensor, "K R O"]
+) -> Float[Tensor, "K M O"]:
+    """``y`` with ``x`` times a factor of few rows added in place, in the product itself."""
+    if _is_shared(factor):
+        y.flatten(0, 1).addmm_(x.flatten(0, 1), factor[0])
+        return y
+    return y.baddbmm_(x, factor)
+
+
+def _is_shared(factor: Float[Tensor, "K _ _"]) -> bool:
+    return factor.shape[0] > 1 and factor.stride(0) == 0
 
 
 def freeze_linears(
