@@ -10,8 +10,11 @@ import torch
 from airsim import Scenario
 from airsim.build import build_simulation
 from airsim.errors import DivergenceError, ScenarioError
+from airsim.learn.adapter_stack import AdapterStack
+from airsim.learn.adapters import LoRAFactors
 from airsim.learn.operators.base import OnAir, aggregate
 from airsim.learn.operators.catalogue import METHODS
+from airsim.learn.operators.factor_averaging import HetLoRA, tail_penalty
 from airsim.scenario.aggregation import (
     DENSE_METHODS,
     FULL_MODEL_METHODS,
@@ -142,6 +145,29 @@ def test_personal_factors_of_fedsa_never_leave_and_differ(scenario):
     factors = engine.state.held.layers["layer0"]
     assert torch.equal(factors.a[0], factors.a[1])
     assert not torch.equal(factors.b[0], factors.b[1])
+
+
+def test_one_plain_step_of_hetlora_goes_down_the_loss_and_the_penalty_on_tails(scenario, monkeypatch):
+    monkeypatch.setattr(HetLoRA, "finish_locally", lambda self, before, after, state: after)  # no pruning
+    changes = {"learning__training__steps": 1, "learning__batch": "full", "learning__learning_rate": 0.1}
+    free, pressed = (
+        engine_of(scenario, "hetlora", aggregation__tail_weight=weight, **changes) for weight in (0.0, 2.0)
+    )
+    state = played(free, 2).state
+    assert pressed.learner.operator.tail_weight == 2.0
+    with_it, without = (engine.learner.train(state, 2).after.layers for engine in (pressed, free))
+    leaves = {
+        name: LoRAFactors(f.a.double().requires_grad_(), f.b.double().requires_grad_())
+        for name, f in state.held.layers.items()
+    }
+    tail_penalty(AdapterStack(leaves, state.held.ranks), 0.99, 2.0).sum().backward()
+    for name, factors in leaves.items():
+        torch.testing.assert_close(
+            with_it[name].a, without[name].a - 0.1 * factors.a.grad.float(), rtol=1e-4, atol=1e-6
+        )
+        torch.testing.assert_close(
+            with_it[name].b, without[name].b - 0.1 * factors.b.grad.float(), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_momenta_live_across_rounds_only_where_asked(scenario):

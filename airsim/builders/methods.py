@@ -152,7 +152,9 @@ ADAPTER_METHODS: dict[str, Maker] = {
     "ps": lambda s, model, streams: FactorAveraging(s.aggregation.sends),
     "fedit": lambda s, model, streams: FactorAveraging(s.aggregation.sends),
     "zero-padding": lambda s, model, streams: ZeroPadding(s.aggregation.sends),
-    "hetlora": lambda s, model, streams: HetLoRA(s.aggregation.sends, s.aggregation.kept_share),
+    "hetlora": lambda s, model, streams: HetLoRA(
+        s.aggregation.sends, s.aggregation.kept_share, s.aggregation.tail_weight
+    ),
     "rbla": lambda s, model, streams: RBLA(s.aggregation.sends),
     "ffa-lora": lambda s, model, streams: FFALoRA(s.aggregation.sends),
     "rolora": lambda s, model, streams: RoLoRA(s.aggregation.b_rounds, s.aggregation.sends),

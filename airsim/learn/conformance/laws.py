@@ -21,7 +21,7 @@ from airsim.learn.conformance.instance import (
     instance,
     largest_error,
 )
-from airsim.learn.conformance.play import Round, play
+from airsim.learn.conformance.play import Round, play, uploads
 from airsim.learn.operators.base import OnAir, uplink_reals
 
 EXACT = 1e-12
@@ -71,6 +71,7 @@ def _errors(case: Case, rounds: list[tuple[Instance, int]]) -> Iterator[tuple[st
         pairs = zip(every, itertools.chain(*dense), strict=True)
         yield "dense sum and single uploads agree", EXACT, (difference(*pair) for pair in pairs)
     yield "sends in chunks what it sends at once", 0.0, map(chunk_error, every)
+    yield "trains on its own objective", EXACT, map(objective_error, every)
     yield "counts what is sent", 0.0, map(count_error, every)
     yield "costs what its definition says", 0.0, map(cost_error, [*every, *itertools.chain(*dense)])
     if case.method in PERSONAL:
@@ -123,6 +124,25 @@ def chunk_error(played: Round) -> float:
 def count_error(played: Round) -> float:
     """Entries that are counted and not sent, or sent and not counted. Random numbers are never 0."""
     return float(((played.sent.payload != 0) != played.sent.sent).sum())
+
+
+def objective_error(played: Round) -> float:
+    """Largest distance between what training adds to a gradient and the slope of the definition's term."""
+    held = played.inst.kept
+    term = played.operator.local_term(held, range(played.inst.num_devices))
+    devices = uploads(held, [float("nan")] * played.inst.num_devices)
+    errors = [0.0]
+    for name, factors in held.layers.items():
+        found = None if term is None else term.of(name, range(len(devices)), factors, factors)
+        for row, device in enumerate(devices):
+            for letter, wanted in zip("ba", played.case.local_term(device, name), strict=True):
+                added = np.zeros_like(wanted)
+                if found is not None:
+                    own = getattr(found, letter)[row].numpy()
+                    added = own[:, : wanted.shape[1]] if letter == "b" else own[: wanted.shape[0]]
+                    errors.append(float(np.abs(own).sum() - np.abs(added).sum()))
+                errors.append(float(np.abs(added - wanted).max()))
+    return max(errors)
 
 
 def personal_error(played: Round) -> float:

@@ -83,11 +83,11 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         """Devices of one rank together, since they have one scale."""
         before, losses = state.held, torch.zeros(len(self.devices))
         memory = state.memory or fresh_state(self.training.optimiser, before.layers, len(self.devices))
-        after = before
+        after, term = before, self.operator.local_term(before, self.devices)
         for rank in before.ranks.unique().tolist():
             rows = (before.ranks == rank).nonzero().flatten().tolist()
             scale = float(state.server.scaling.of(torch.tensor(rank)))
-            training = replace(self.training, model=state.model, scale=scale, live=live)
+            training = replace(self.training, model=state.model, scale=scale, live=live, correction=term)
             own = LocalData(rows, [self.data.devices[row] for row in rows])
             result = training.run(
                 before.take(rows).layers, own, (self.streams, round_index), memory.take(rows)

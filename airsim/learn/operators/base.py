@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from airsim.learn.adapters import LoRAFactors
+from airsim.learn.corrections import AbstractCorrection
 from airsim.learn.operators.payload import LiveLayers
 
 Sends = Literal["change", "factors"]
@@ -112,6 +113,14 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
     @abc.abstractmethod
     def live(self, state: StateT, round_index: int) -> LiveLayers:
         """The factors of each adapted layer that are trained in a round; none where full weights are."""
+
+    def local_term(self, before: HeldT, devices: Sequence[int]) -> AbstractCorrection | None:
+        """What is added to the gradients of devices that train from `before`; nothing unless stated.
+
+        `devices` are the numbers of what is stacked in `before`. Methods on full parameters have their terms
+        in `learn.federated.local_terms`.
+        """
+        return None
 
     @abc.abstractmethod
     def encode(self, before: HeldT, after: HeldT, view: RoundView[StateT]) -> Transmission:

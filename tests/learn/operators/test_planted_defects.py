@@ -1,6 +1,7 @@
 """Defects seen in public implementations, planted one by one: the conformance laws catch each of them."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ import torch
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.conformance.cases import CASES
+from airsim.learn.conformance.definitions import KEPT_SHARE, TAIL_WEIGHT
 from airsim.learn.conformance.laws import adapter_laws
 from airsim.learn.conformance.model_laws import MODEL_CASES, model_laws
+from airsim.learn.corrections import TailDecay
 from airsim.learn.operators import (
     adapter_operator,
     base,
@@ -36,6 +39,7 @@ def broken_laws(method, build=None):
 
 
 DEFINITION, LOSS = "equals its definition", "loses nothing of the mean product"
+OBJECTIVE = "trains on its own objective"
 
 
 def test_without_a_defect_nothing_is_caught():
@@ -177,6 +181,24 @@ def test_data_weights_in_place_of_norms_are_caught():
             return view.participants.weights
 
     assert DEFINITION in broken_laws("hetlora", lambda i, s, r: ByData(s))
+
+
+def test_a_penalty_on_tails_that_is_left_out_is_caught():
+    class Unpressed(HetLoRA):
+        def local_term(self, before, devices):
+            return None
+
+    build = functools.partial(Unpressed, kept_share=KEPT_SHARE, tail_weight=TAIL_WEIGHT)
+    assert broken_laws("hetlora", lambda i, s, r: build(s)) == {OBJECTIVE}
+
+
+def test_a_penalty_that_presses_on_all_components_is_caught():
+    class Everywhere(HetLoRA):
+        def local_term(self, before, devices):
+            return TailDecay(self.tail_weight, dict.fromkeys(devices, 0))
+
+    build = functools.partial(Everywhere, kept_share=KEPT_SHARE, tail_weight=TAIL_WEIGHT)
+    assert broken_laws("hetlora", lambda i, s, r: build(s)) == {OBJECTIVE}
 
 
 def test_a_frozen_factor_that_travels_is_caught_by_its_cost():
