@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,7 +142,8 @@ def _gradient_rounds(
     flops = [
         cohort.samples_per_round(k) * model.flops_per_sample(sum(ranks)) for k in range(cohort.num_devices)
     ]
-    profile = build_profile(scenario, data.task_of_device, flops, (sizes.shared, sizes.personal))
+    broadcasts = (lambda round_index: sizes.shared, sizes.personal)
+    profile = build_profile(scenario, data.task_of_device, flops, broadcasts)
     return Simulation(engine, profile, data.checksum)
 
 
@@ -161,8 +163,8 @@ def _method_rounds(
     bandwidth_hz = scenario.channel.bandwidth
     engine = MethodEngine(learner, Routes(superposed, orthogonal), federation, bandwidth_hz, streams)
     flops = methods.local_flops(scenario, data, model)
-    sizes = (methods.broadcast_size(scenario, model), 0)
-    return Simulation(engine, build_profile(scenario, data.task_of_device, flops, sizes), data.checksum)
+    broadcasts = (lambda round_index: engine.broadcast_entries, 0)
+    return Simulation(engine, build_profile(scenario, data.task_of_device, flops, broadcasts), data.checksum)
 
 
 def _federation(data: FederatedData, ranks: AdapterRanks, symbols: tuple[int, int]) -> Federation:
@@ -334,18 +336,24 @@ def build_uplink(scenario: Scenario, federation: Federation, streams: RandomStre
 
 
 def build_profile(
-    scenario: Scenario, task_of_device: tuple[int, ...], flops: list[int], payload_sizes: tuple[int, int]
+    scenario: Scenario,
+    task_of_device: tuple[int, ...],
+    flops: list[int],
+    broadcasts: tuple[Callable[[int], int], int],
 ) -> NetworkProfile:
-    """The clock's view: how long each device computes, and how long the digital links take."""
+    """The clock's view: how long each device computes, and how long the digital links take.
+
+    `broadcasts` are real numbers: the base station's by round, and an edge server's to its task.
+    """
     devices, links = scenario.network.devices, scenario.links
     compute_s = [work / devices.speed for work in flops]
-    shared, personal = payload_sizes
+    shared, personal = broadcasts
     return NetworkProfile(
         task_of_device=task_of_device,
         compute_s=compute_s,
         compute_energy_j=[devices.compute_power * seconds for seconds in compute_s],
         durations=Durations(
-            shared_downlink_s=transfer_s(shared, links.downlink_rate),
+            shared_downlink_s=lambda round_index: transfer_s(shared(round_index), links.downlink_rate),
             personal_downlink_s=transfer_s(personal, links.downlink_rate),
             statistics_s=transfer_s(STATISTICS_FLOATS, links.control_rate),
         ),

@@ -81,6 +81,11 @@ class MethodEngine:
         self.state = self.learner.merge(self.state, local, received)
         self._upload = self._local = None
 
+    @property
+    def broadcast_entries(self) -> int:
+        """Real numbers of the broadcast that the next round begins with."""
+        return self.learner.broadcast_entries(self.state)
+
     def evaluate(self) -> Metrics:
         """Accuracy and loss of the devices' models on the test sets of their tasks."""
         return evaluation_metrics(self.learner.evaluate(self.state))

@@ -30,9 +30,14 @@ AVERAGING = tuple(name for name in NAMES if name != GRADIENT_METHOD)
 
 def engine_of(scenario, method, **changes):
     """The engine of a method on the small scenario, every payload without error unless told otherwise."""
+    return simulation_of(scenario, method, **changes).engine
+
+
+def simulation_of(scenario, method, **changes):
+    """The engine, and the clock's view of it."""
     free = {"uplink__mode": "error-free", "uplink__nonlinear": "orthogonal"}
     fixed = {"learning__adapters__personal_rank": 0, "learning__training__steps": 3, "learning__batch": 8}
-    return build_simulation(scenario(aggregation__method=method, **free | fixed | changes)).engine
+    return build_simulation(scenario(aggregation__method=method, **free | fixed | changes))
 
 
 def played(engine, rounds=1):
@@ -80,6 +85,45 @@ def test_channel_uses_are_half_the_real_numbers_that_travel(scenario, method):
     assert engine.channel_uses == uses
     assert airtime.shared_s == pytest.approx(uses / 1e6)
     assert airtime.personal_s == 0
+
+
+@pytest.mark.parametrize("method", AVERAGING)
+def test_the_broadcast_of_a_round_takes_as_long_as_the_tensors_that_the_last_one_ended_with(scenario, method):
+    simulation = simulation_of(scenario, method)
+    engine, seconds = simulation.engine, simulation.profile.durations.shared_downlink_s
+    held = engine.state.held
+    start = held.parameters if method in FULL_MODEL_METHODS else held.layers
+    begun = sum(tensor[0].numel() for part in start.values() for tensor in _tensors(part))
+    second_per_entry = 32 / Scenario.load("quickstart").links.downlink_rate
+    assert seconds(0) == pytest.approx((1 + (method == "scaffold")) * begun * second_per_entry)
+    engine.begin(0, range(8))
+    local = engine.learner.train(engine.state, 0)
+    operator = engine.learner.operator
+    update = operator.decode(_ideal(operator, local), local.view)
+    engine.finish(0)
+    sent = sum(tensor.numel() for tensor in operator.on_downlink(update, local.view).values())
+    assert seconds(1) == pytest.approx(sent * second_per_entry)
+    if method not in FULL_MODEL_METHODS:
+        assert sent == expected_broadcast(method, engine.learner.initial.model.layer_shapes.values())
+
+
+def _tensors(part):
+    return (part,) if isinstance(part, torch.Tensor) else (part.a, part.b)
+
+
+def expected_broadcast(method, shapes, rank=6, devices=8, clusters=2):
+    """The catalogue's costs in round 0: FLoRA's stack of all devices, FedInc's adapter per cluster, ..."""
+    ends = rank * sum(shape.inputs + shape.outputs for shape in shapes)
+    if method in ("ffa-lora", "rolora", "lora-a2"):
+        return rank * sum(shape.outputs for shape in shapes)
+    if method == "fedsa-lora":
+        return rank * sum(shape.inputs for shape in shapes)
+    if method == "colr":
+        return rank * sum(max(shape) for shape in shapes)
+    if method == "fedex-lora":
+        residuals = [(devices - 1) * rank * (shape.inputs + shape.outputs) for shape in shapes]
+        return ends + sum(min(s.inputs * s.outputs, r) for s, r in zip(shapes, residuals, strict=True))
+    return ends * {"flora": devices, "fedinc": clusters}.get(method, 1)
 
 
 @pytest.mark.parametrize("method", DENSE_METHODS)

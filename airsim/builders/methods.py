@@ -71,15 +71,6 @@ def local_flops(scenario: Scenario, data: FederatedData, model: FrozenMLP) -> li
     return [cost * _samples(schedule, split.size) for cost, split in zip(costs, data.devices, strict=True)]
 
 
-def broadcast_size(scenario: Scenario, model: FrozenMLP) -> int:
-    """Real numbers that the clock counts as a round's broadcast: the common adapter, or the model."""
-    shapes = model.layer_shapes.values()
-    if scenario.aggregation.method in FULL_MODEL_METHODS:
-        vectors = 2 if scenario.aggregation.method == "scaffold" else 1
-        return vectors * sum((shape.inputs + 1) * shape.outputs for shape in shapes)
-    return scenario.learning.adapters.shared_rank * sum(shape.inputs + shape.outputs for shape in shapes)
-
-
 def _schedule(scenario: Scenario) -> LocalSchedule:
     training = scenario.learning.training
     return LocalSchedule(scenario.learning.batch, training.epochs, training.local_steps)

@@ -24,7 +24,7 @@ class RoundPlan:
     """How many rounds to run, how long a downlink lasts, and whom to tell when a round is over."""
 
     rounds: int
-    downlink_s: float
+    downlink_s: Callable[[int], float]
     work: RoundWork
     on_round: Callable[[int], None]
 
@@ -35,7 +35,7 @@ def base_station(
     """Order, collect statistics, design, grant, collect reports, merge; once per round."""
     for round_index in range(plan.rounds):
         start_s = env.now
-        yield env.timeout(plan.downlink_s)
+        yield env.timeout(plan.downlink_s(round_index))
         timeline.record(Span("base-station", "downlink", start_s, env.now))
         for inbox in ports.edge_servers:
             inbox.put(RoundOrder(round_index))

@@ -1,6 +1,7 @@
 """Stories of the clock: run it, compare what happened when."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,8 @@ class Recorder:
 
 
 def profile(compute_s=(2.0, 1.0, 1.0), task_of_device=(0, 0, 1)):
-    return NetworkProfile(task_of_device, compute_s, [0.5] * len(compute_s), Durations(0.25, 0.5, 0.125))
+    durations = Durations(lambda round_index: 0.25, 0.5, 0.125)
+    return NetworkProfile(task_of_device, compute_s, [0.5] * len(compute_s), durations)
 
 
 def airtime(num_devices=3):
@@ -71,6 +73,12 @@ def test_rounds_follow_each_other_without_a_gap_and_cost_the_same():
     _, records = run(rounds=3)
     assert [record.stop_s for record in records] == [8.875, 17.75, 26.625]
     assert [record.energy_j for record in records] == [3 * (0.5 + 2.0 + 1.0)] * 3
+
+
+def test_a_broadcast_that_grows_with_the_rounds_takes_as_long_as_each_round_says():
+    growing, records = replace(profile().durations, shared_downlink_s=lambda index: 0.25 + index), []
+    run_rounds(replace(profile(), durations=growing), Recorder(airtime()), 3, records.append)
+    assert [record.stop_s for record in records] == [8.875, 2 * 8.875 + 1, 3 * 8.875 + 3]
 
 
 def test_the_slowest_device_holds_up_the_round():

@@ -32,7 +32,7 @@ class Case:
     Costs are those of the orthogonal route, and None leaves one to the count of the tensors; on the dense
     route `sends_factors_too` says that factors travel beside the products. `rounds` are tried one by one;
     `choices` are the two things to send, where a method has the choice. `local_term` is what training adds
-    to the gradients.
+    to the gradients, `broadcasts` how many adapters are sent down for all to hear.
     """
 
     method: str
@@ -47,6 +47,7 @@ class Case:
     choices: tuple[Sends, ...] = ("change", "factors")
     rounds: tuple[int, ...] = (0, 1)
     local_term: LocalTerm = definitions.no_pull
+    broadcasts: int = 1
 
 
 def _both(outputs: int, inputs: int, rank: int, ranks: Sequence[int]) -> int:
@@ -252,5 +253,6 @@ CASES = (
         False,
         upload=_both,
         broadcast=_both,
+        broadcasts=definitions.NUM_CLUSTERS,
     ),
 )

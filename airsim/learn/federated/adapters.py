@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from airsim.learn.adapter_stack import AdapterStack
+from airsim.learn.adapters import payload_size
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.evaluation import Evaluation, means
 from airsim.learn.federated.base import (
@@ -31,12 +32,16 @@ from airsim.randomness import RandomStreams
 
 @dataclass(frozen=True)
 class AdapterFederation:
-    """Base, server state, and what each device holds and its optimiser remembers."""
+    """Base, server state, and what each device holds and its optimiser remembers.
+
+    `broadcast_entries` are the real numbers that were broadcast to get here.
+    """
 
     model: FrozenMLP
     server: AdapterState | ClusterState
     held: AdapterStack
     memory: OptimiserState | None = None
+    broadcast_entries: int = 0
 
 
 @final
@@ -63,7 +68,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
     def start(self) -> AdapterFederation:
         server = self.operator.start(self.initial.server)
         held = self.operator.broadcast(server, self.initial.held, self.devices)
-        return replace(self.initial, server=server, held=held)
+        return replace(self.initial, server=server, held=held, broadcast_entries=payload_size(server.layers))
 
     def train(self, state: AdapterFederation, round_index: int) -> LocalRound[AdapterFederation]:
         live = self.operator.live(state.server, round_index)
@@ -109,7 +114,13 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
             for name, weight in zip(state.model.layer_names, state.model.weights, strict=True)
         )
         held = self.operator.broadcast(update.state, local.after, self.devices)
-        return AdapterFederation(replace(state.model, weights=weights), update.state, held, local.memory)
+        entries = self.operator.broadcast_entries(update, local.view)
+        return AdapterFederation(
+            replace(state.model, weights=weights), update.state, held, local.memory, entries
+        )
+
+    def broadcast_entries(self, state: AdapterFederation) -> int:
+        return state.broadcast_entries
 
     def evaluate(self, state: AdapterFederation) -> Evaluation:
         seen: list[tuple[int, int, tuple[float, float]]] = []

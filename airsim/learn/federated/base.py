@@ -57,6 +57,10 @@ class AbstractLearner(abc.ABC, Generic[StateT]):
         """The state of the next round, from what arrived."""
 
     @abc.abstractmethod
+    def broadcast_entries(self, state: StateT) -> int:
+        """Real numbers that brought this state to the devices; at the start, all that they begin with."""
+
+    @abc.abstractmethod
     def evaluate(self, state: StateT) -> Evaluation:
         """Accuracy and loss of the devices' models on the test sets of their own tasks."""
 

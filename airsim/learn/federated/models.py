@@ -22,10 +22,11 @@ from airsim.randomness import RandomStreams
 
 @dataclass(frozen=True)
 class ModelFederation:
-    """The server's model, and what each device holds."""
+    """The server's model, what each device holds, and the real numbers that were broadcast to get here."""
 
     server: ModelState
     held: ModelStack
+    broadcast_entries: int = 0
 
 
 @final
@@ -50,7 +51,9 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         everywhere = expand(server.parameters, len(self.devices))
         private = expand(server.control, len(self.devices)) if server.control else everywhere
         kept = ModelStack(everywhere, private)
-        return ModelFederation(server, self.operator.broadcast(server, kept, self.devices))
+        held = self.operator.broadcast(server, kept, self.devices)
+        begun = (*server.parameters.values(), *server.control.values())
+        return ModelFederation(server, held, sum(tensor.numel() for tensor in begun))
 
     def train(self, state: ModelFederation, round_index: int) -> LocalRound[ModelFederation]:
         training, own = self.training, LocalData(self.devices, self.data.devices)
@@ -69,8 +72,12 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     def merge(
         self, state: ModelFederation, local: LocalRound[ModelFederation], received: Float[Tensor, "*rows D"]
     ) -> ModelFederation:
-        server = self.operator.decode(received, local.view).state
-        return ModelFederation(server, self.operator.broadcast(server, local.after, self.devices))
+        update = self.operator.decode(received, local.view)
+        server, entries = update.state, self.operator.broadcast_entries(update, local.view)
+        return ModelFederation(server, self.operator.broadcast(server, local.after, self.devices), entries)
+
+    def broadcast_entries(self, state: ModelFederation) -> int:
+        return state.broadcast_entries
 
     def evaluate(self, state: ModelFederation) -> Evaluation:
         results = [

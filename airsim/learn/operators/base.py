@@ -154,6 +154,18 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
         """The weights to superpose with, once the control channel has been heard; by data unless stated."""
         return view.participants.weights
 
+    def on_downlink(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> dict[str, Tensor]:
+        """What is sent once for all participants to hear, by name.
+
+        It is what the largest rank needs unless a method says so: lower ranks cut theirs out of it, and scale
+        it by their own ``g``.
+        """
+        return self.downlink(update, view, int(view.participants.ranks.argmax()))
+
+    def broadcast_entries(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> int:
+        """Numbers that a round's broadcast carries, counted from the tensors."""
+        return sum(tensor.numel() for tensor in self.on_downlink(update, view).values())
+
     def broadcast_reals(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> Int[Tensor, "K"]:
         """Numbers that the server sends to each participant, counted from the tensors."""
         rows = range(len(view.participants.devices))
