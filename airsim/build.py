@@ -1,17 +1,15 @@
 """From a scenario to objects: the only place that knows all layers."""
 
 import functools
-import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from airsim import store
-from airsim.builders import methods, texts
+from airsim.builders import bases, methods, texts
 from airsim.builders.partitions import build_partition
 from airsim.channel import (
     AbstractFading,
@@ -30,7 +28,7 @@ from airsim.des import Durations, NetworkProfile
 from airsim.errors import ScenarioError
 from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters, payload_size
 from airsim.learn.cohort import Cohort
-from airsim.learn.data.sources import FORMATS, ImageSource, load_digits, load_mnist
+from airsim.learn.data.sources import ImageSource, load_digits, load_mnist
 from airsim.learn.data.tasks import (
     FederatedData,
     FederationPlan,
@@ -39,9 +37,9 @@ from airsim.learn.data.tasks import (
     build_federated_data,
 )
 from airsim.learn.models.base import AbstractModel
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
-from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
+from airsim.learn.pretraining import base_checksum
 from airsim.method_rounds import MethodEngine, Routes
 from airsim.orthogonal import OrthogonalUplink
 from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
@@ -49,7 +47,7 @@ from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
 from airsim.scenario import Scenario
 from airsim.scenario.aggregation import GRADIENT_METHOD
-from airsim.scenario.learning import Mlp
+from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import TextData, Transformer
 from airsim.uplink import (
     AbstractUplink,
@@ -110,7 +108,8 @@ def build_simulation(scenario: Scenario) -> Simulation:
         network = texts.build_transformer(config, data, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
         return _gradient_rounds(scenario, data, (network, adapters), streams)
-    model = build_base(scenario, config, data, streams)
+    assert isinstance(scenario.learning.data, ImageData)
+    model = bases.build_base(config, bases.base_plan(config, scenario.learning.data), data, streams)
     if scenario.aggregation.method != GRADIENT_METHOD:
         return _method_rounds(scenario, data, model, streams)
     own = scenario.learning.adapters
@@ -148,7 +147,7 @@ def _gradient_rounds(
 
 
 def _method_rounds(
-    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractStagedModel, streams: RandomStreams
 ) -> Simulation:
     """Any number of local steps, and what the method sends of their outcome."""
     federation = _federation(data, AdapterRanks(max(scenario.learning.adapters.shared_rank, 1), 0), (0, 0))
@@ -191,15 +190,6 @@ def load_source(name: str) -> ImageSource:
     return load_mnist(Path(folder) if folder else None)
 
 
-def layer_widths(scenario: Scenario) -> list[int]:
-    """Widths of the model from pixels to classes."""
-    data, model = scenario.learning.data, scenario.learning.model
-    if isinstance(data, TextData) or isinstance(model, Transformer):
-        raise ScenarioError("learning.model: a transformer has no list of widths; its network says them")
-    facts = FORMATS[data.name]
-    return [facts.num_features, *model.hidden, facts.num_classes]
-
-
 def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
     """Real entries of the shared and of a personal payload: ``(I + O) R`` summed over the layers.
 
@@ -213,15 +203,11 @@ def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
         network = texts.build_transformer(lazy, data, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
         return payload_size(adapters.shared), payload_size(adapters.personal)
-    widths = layer_widths(scenario)
-    ends = sum(inputs + outputs for inputs, outputs in itertools.pairwise(widths))
     own = scenario.learning.adapters
+    assert isinstance(scenario.learning.data, ImageData)
+    plan = bases.base_plan(config, scenario.learning.data)
+    ends = sum(sum(shape) for shape in plan.adapted_shapes.values())
     return ends * own.shared_rank, ends * own.personal_rank
-
-
-def cache_folder() -> Path:
-    """Where pretrained bases are kept: `AIRSIM_CACHE_DIR`, or the user's cache."""
-    return Path(os.environ.get("AIRSIM_CACHE_DIR") or pooch.os_cache("airsim"))
 
 
 def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
@@ -237,19 +223,6 @@ def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
         partition=build_partition(config.partition),
     )
     return build_federated_data(load_source(config.name), plan, streams)
-
-
-def build_base(scenario: Scenario, config: Mlp, data: FederatedData, streams: RandomStreams) -> FrozenMLP:
-    """The frozen base: pretrained on the public split, random, or from a file."""
-    widths = layer_widths(scenario)
-    if config.base.kind == "file":
-        return load_base(Path(config.base.path), widths)
-    if config.base.kind == "random":
-        return random_base(widths, streams)
-    spec = PretrainingSpec(
-        config.base.steps, config.base.batch, config.base.learning_rate, config.base.momentum
-    )
-    return pretrain_base(data.public, widths, spec, streams, cache_folder())
 
 
 def build_topology(scenario: Scenario, streams: RandomStreams) -> Topology:

@@ -12,11 +12,14 @@ from airsim.build import (
     build_topology,
     noise_power_w,
 )
+from airsim.builders.bases import base_plan
 from airsim.channel import ChannelModel, Topology, distances_m
 from airsim.radio import num_symbols, transfer_s, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.report.tables import key_value_table
 from airsim.scenario import Scenario
+from airsim.scenario.learning import ImageData
+from airsim.scenario.texts import Transformer
 from optim import quantity
 
 
@@ -85,6 +88,7 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
     statistics_s = scenario.num_devices * transfer_s(STATISTICS_FLOATS, links.control_rate)
     downlink_s = transfer_s(shared, links.downlink_rate) + transfer_s(personal, links.downlink_rate)
     return [
+        ("layers with adapters", adapted_layers(scenario)),
         ("payload entries, s and p", f"{shared} and {personal}"),
         ("s-phase", f"{uses_shared} channel uses, {uplink_s(uses_shared, bandwidth_hz):.3g} s"),
         (
@@ -101,6 +105,16 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
             f"{rounds * (uplink_s(uses, bandwidth_hz) + statistics_s + downlink_s):.4g}",
         ),
     ]
+
+
+def adapted_layers(scenario: Scenario) -> str:
+    """Their names and widths, as far as they are known before a network is loaded."""
+    model, data = scenario.learning.model, scenario.learning.data
+    if isinstance(model, Transformer):
+        return f"of {model.network}, named {model.adapted_layers}"
+    assert isinstance(data, ImageData)
+    shapes = base_plan(model, data).adapted_shapes
+    return ", ".join(f"{name} {shape.inputs} to {shape.outputs}" for name, shape in shapes.items())
 
 
 def sweep_rows(scenario: Scenario, num_trials: int) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from airsim.learn.federated.base import (
 )
 from airsim.learn.local_data import LocalData
 from airsim.learn.local_state import OptimiserState, fresh_state
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, merge, participants_of
 from airsim.learn.operators.clustered import ClusterState
@@ -37,7 +37,7 @@ class AdapterFederation:
     `broadcast_entries` are the real numbers that were broadcast to get here.
     """
 
-    model: FrozenMLP
+    model: AbstractStagedModel
     server: AdapterState | ClusterState
     held: AdapterStack
     memory: OptimiserState | None = None
@@ -109,14 +109,12 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         received: Float[Tensor, "*rows D"],
     ) -> AdapterFederation:
         update = self.operator.decode(received, local.view)
-        weights = tuple(
-            merge(weight, update, name)
-            for name, weight in zip(state.model.layer_names, state.model.weights, strict=True)
-        )
+        weights = state.model.base_weights
+        changed = {name: merge(weight, update, name) for name, weight in weights.items()}
         held = self.operator.broadcast(update.state, local.after, self.devices)
         entries = self.operator.broadcast_entries(update, local.view)
         return AdapterFederation(
-            replace(state.model, weights=weights), update.state, held, local.memory, entries
+            state.model.with_base_weights(changed), update.state, held, local.memory, entries
         )
 
     def broadcast_entries(self, state: AdapterFederation) -> int:
@@ -143,9 +141,9 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         tensors: dict[str, Tensor] = {}
         for name, factors in state.server.layers.items():
             tensors |= {f"{name}.a": factors.a.contiguous(), f"{name}.b": factors.b.contiguous()}
-        first = self.initial.model
-        changed = zip(first.layer_names, state.model.weights, first.weights, strict=True)
-        return tensors | {f"base.{name}": new for name, new, old in changed if not torch.equal(new, old)}
+        first, now = self.initial.model.base_weights, state.model.base_weights
+        changed = {name: new for name, new in now.items() if not torch.equal(new, first[name])}
+        return tensors | {f"base.{name}": new.contiguous() for name, new in changed.items()}
 
 
 def _equal(stack: AdapterStack, pair: Sequence[int]) -> bool:

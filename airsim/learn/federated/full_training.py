@@ -1,6 +1,6 @@
-"""Local training of all parameters of an MLP, a chunk of devices side by side."""
+"""Local training of all parameters of a base model, a chunk of devices side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -20,12 +20,15 @@ from airsim.randomness import RandomStreams
 DEVICES_PER_CHUNK = 16
 
 Parameters = Mapping[str, Tensor]
+# Parameters and samples to the last hidden features and the logits.
+Forward = Callable[[Parameters, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class FullTraining:
-    """Schedule and optimiser, and what a method adds to the devices' objective."""
+    """The model's forward pass, schedule and optimiser, and what a method adds to the devices' objective."""
 
+    forward: Forward
     schedule: LocalSchedule
     optimiser: AbstractOptimiser
     term: AbstractLocalTerm
@@ -63,7 +66,7 @@ class FullTraining:
     ) -> tuple[Float[Tensor, "K"], Parameters]:
         """Each device's loss without the method's term, and its gradient with it."""
         leaves = {name: x.detach().requires_grad_() for name, x in now.items()}
-        features, logits = forward(leaves, batch.x)
+        features, logits = self.forward(leaves, batch.x)
         losses = _mean_losses(logits, batch)
         total = losses.sum() + self.term.loss(features, before, batch)
         found = torch.autograd.grad(total, list(leaves.values()))
@@ -75,18 +78,6 @@ class FullTraining:
         order = sorted(range(len(sizes)), key=lambda place: self.schedule.steps_of(sizes[place]))
         groups = [list(g) for _, g in groupby(order, key=lambda place: self.schedule.steps_of(sizes[place]))]
         return [g[i : i + DEVICES_PER_CHUNK] for g in groups for i in range(0, len(g), DEVICES_PER_CHUNK)]
-
-
-def forward(
-    parameters: Parameters, x: Float[Tensor, "*stack B F"]
-) -> tuple[Float[Tensor, "*stack B H"], Float[Tensor, "*stack B C"]]:
-    """Last hidden features, and logits, of MLPs with parameters ``layer0.weight``, ``layer0.bias``, ..."""
-    depth, features = len(parameters) // 2, x
-    for index in range(depth):
-        features = torch.relu(x) if index else x
-        weight, bias = parameters[f"layer{index}.weight"], parameters[f"layer{index}.bias"]
-        x = features @ weight.mT + bias.unsqueeze(-2)
-    return features, x
 
 
 def _mean_losses(logits: Float[Tensor, "K B C"], batch: PaddedBatch) -> Float[Tensor, "K"]:

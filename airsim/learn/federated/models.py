@@ -1,7 +1,7 @@
 """Methods on full parameters: every device trains a whole model between two uploads."""
 
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -10,11 +10,11 @@ from torch import Tensor
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.evaluation import Evaluation, means
 from airsim.learn.federated.base import AbstractLearner, LocalRound, require_finite, weighted_view
-from airsim.learn.federated.full_training import FullTraining, forward
+from airsim.learn.federated.full_training import FullTraining
 from airsim.learn.federated.local_terms import ControlTerm
 from airsim.learn.local_data import LocalData
 from airsim.learn.models.heads import classification_scores
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, participants_of
 from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold, expand
 from airsim.randomness import RandomStreams
@@ -38,7 +38,7 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     training: FullTraining
     data: FederatedData
     streams: RandomStreams
-    base: FrozenMLP
+    base: AbstractStagedModel
     learning_rate: float
 
     @property
@@ -47,7 +47,7 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         return range(len(self.data.devices))
 
     def start(self) -> ModelFederation:
-        server = self.operator.start(ModelState(parameters_of(self.base), {}))
+        server = self.operator.start(ModelState(self.base.parameters, {}))
         everywhere = expand(server.parameters, len(self.devices))
         private = expand(server.control, len(self.devices)) if server.control else everywhere
         kept = ModelStack(everywhere, private)
@@ -80,21 +80,13 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         return state.broadcast_entries
 
     def evaluate(self, state: ModelFederation) -> Evaluation:
-        results = [
-            means(classification_scores(forward(state.server.parameters, split.x)[1], split.y), task)
-            for task, split in enumerate(self.data.tests)
-        ]
+        results = []
+        for task, split in enumerate(self.data.tests):
+            _, logits = self.base.forward_with(state.server.parameters, split.x)
+            results.append(means(classification_scores(logits, split.y), task))
         accuracies, losses = zip(*results, strict=True)
         return Evaluation(accuracies, losses)
 
     def named_tensors(self, state: ModelFederation) -> dict[str, Tensor]:
         """The server's model."""
         return {name: x.contiguous() for name, x in state.server.parameters.items()}
-
-
-def parameters_of(model: FrozenMLP) -> dict[str, Tensor]:
-    """Weights and biases by name."""
-    parameters: dict[str, Any] = {}
-    for name, weight, bias in zip(model.layer_names, model.weights, model.biases, strict=True):
-        parameters |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return parameters
