@@ -37,7 +37,6 @@ from airsim.learn.data.tasks import (
     build_federated_data,
 )
 from airsim.learn.models.base import AbstractModel
-from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.pretraining import base_checksum
 from airsim.method_rounds import MethodEngine, Routes
@@ -106,6 +105,8 @@ def build_simulation(scenario: Scenario) -> Simulation:
     config = scenario.learning.model
     if isinstance(config, Transformer):
         network = texts.build_transformer(config, data, streams)
+        if scenario.aggregation.method != GRADIENT_METHOD:
+            return _method_rounds(scenario, data, network, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
         return _gradient_rounds(scenario, data, (network, adapters), streams)
     assert isinstance(scenario.learning.data, ImageData)
@@ -147,7 +148,7 @@ def _gradient_rounds(
 
 
 def _method_rounds(
-    scenario: Scenario, data: FederatedData, model: AbstractStagedModel, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractModel, streams: RandomStreams
 ) -> Simulation:
     """Any number of local steps, and what the method sends of their outcome."""
     federation = _federation(data, AdapterRanks(max(scenario.learning.adapters.shared_rank, 1), 0), (0, 0))

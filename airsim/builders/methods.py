@@ -13,6 +13,7 @@ from airsim.learn.federated.base import AbstractLearner
 from airsim.learn.federated.full_training import FullTraining
 from airsim.learn.federated.local_terms import AbstractLocalTerm, ContrastiveTerm, ProximalTerm
 from airsim.learn.federated.models import ModelLearner
+from airsim.learn.models.base import AbstractModel
 from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.alternating import FFALoRA, RoLoRA
@@ -34,10 +35,11 @@ from airsim.scenario.aggregation import FULL_MODEL_METHODS
 
 
 def build_learner(
-    scenario: Scenario, data: FederatedData, model: AbstractStagedModel, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractModel, streams: RandomStreams
 ) -> AbstractLearner[Any]:
     """The learner of any method but that of gradients."""
     if scenario.aggregation.method in FULL_MODEL_METHODS:
+        assert isinstance(model, AbstractStagedModel)
         return _model_learner(scenario, data, model, streams)
     return _adapter_learner(scenario, data, model, streams)
 
@@ -58,10 +60,11 @@ def device_ranks(scenario: Scenario) -> list[int]:
     return [given[device % len(given)] for device in range(scenario.num_devices)]
 
 
-def local_flops(scenario: Scenario, data: FederatedData, model: AbstractStagedModel) -> list[int]:
+def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -> list[int]:
     """Floating point operations of each device's local training in a round."""
     schedule = _schedule(scenario)
     if scenario.aggregation.method in FULL_MODEL_METHODS:
+        assert isinstance(model, AbstractStagedModel)
         costs = [model.full_flops_per_sample()] * scenario.num_devices
     else:
         costs = [model.flops_per_sample(rank) for rank in device_ranks(scenario)]
@@ -81,7 +84,7 @@ def _samples(schedule: LocalSchedule, size: int) -> int:
 
 
 def _adapter_learner(
-    scenario: Scenario, data: FederatedData, model: AbstractStagedModel, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractModel, streams: RandomStreams
 ) -> AdapterLearner:
     config, training = scenario.learning.adapters, scenario.learning.training
     scaling: AbstractScaling = CommonScaling(config.scale)
@@ -131,7 +134,7 @@ def _route(scenario: Scenario) -> Any:
     return "dense" if scenario.uplink.nonlinear == "dense" else "orthogonal"
 
 
-Maker = Callable[[Scenario, AbstractStagedModel, RandomStreams], Any]
+Maker = Callable[[Scenario, AbstractModel, RandomStreams], Any]
 ADAPTER_METHODS: dict[str, Maker] = {
     "ps": lambda s, model, streams: FactorAveraging(s.aggregation.sends),
     "fedit": lambda s, model, streams: FactorAveraging(s.aggregation.sends),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from airsim.learn.adapter_stack import AdapterStack
@@ -21,7 +21,7 @@ from airsim.learn.federated.base import (
 )
 from airsim.learn.local_data import LocalData
 from airsim.learn.local_state import OptimiserState, fresh_state
-from airsim.learn.models.staged import AbstractStagedModel
+from airsim.learn.models.base import AbstractBaseModel, AbstractModel
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, merge, participants_of
 from airsim.learn.operators.clustered import ClusterState
@@ -37,7 +37,7 @@ class AdapterFederation:
     `broadcast_entries` are the real numbers that were broadcast to get here.
     """
 
-    model: AbstractStagedModel
+    model: AbstractModel
     server: AdapterState | ClusterState
     held: AdapterStack
     memory: OptimiserState | None = None
@@ -85,14 +85,15 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
     def _trained(
         self, state: AdapterFederation, live: LiveLayers, round_index: int
     ) -> tuple[Float[Tensor, "K"], AdapterStack, OptimiserState]:
-        """Devices of one rank together, since they have one scale."""
+        """Devices of one kind side by side."""
         before, losses = state.held, torch.zeros(len(self.devices))
         memory = state.memory or fresh_state(self.training.optimiser, before.layers, len(self.devices))
         after, term = before, self.operator.local_term(before, self.devices)
-        for rank in before.ranks.unique().tolist():
-            rows = (before.ranks == rank).nonzero().flatten().tolist()
+        for rank, task, rows in self._groups(before.ranks):
             scale = float(state.server.scaling.of(torch.tensor(rank)))
-            training = replace(self.training, model=state.model, scale=scale, live=live, correction=term)
+            training = replace(
+                self.training, model=state.model.for_task(task), scale=scale, live=live, correction=term
+            )
             own = LocalData(rows, [self.data.devices[row] for row in rows])
             result = training.run(
                 before.take(rows).layers, own, (self.streams, round_index), memory.take(rows)
@@ -101,6 +102,16 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
             after = after.put(rows, AdapterStack(result.layers, before.ranks[rows]))
             memory = memory.put(rows, result.state)
         return losses, after, memory
+
+    def _groups(self, ranks: Int[Tensor, "K"]) -> list[tuple[int, int, list[int]]]:
+        """Rank, task and devices of each kind: a rank has one scale, and a task one head where heads differ.
+
+        A model that leaves traces has its heads among its layers, so all its tasks train together.
+        """
+        one_base = isinstance(self.initial.model, AbstractBaseModel)
+        tasks = [0 if one_base else self.data.task_of_device[device] for device in self.devices]
+        kinds = list(zip(ranks.tolist(), tasks, strict=True))
+        return [(*kind, [row for row, own in enumerate(kinds) if own == kind]) for kind in sorted(set(kinds))]
 
     def merge(
         self,
@@ -134,7 +145,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         scale = float(state.server.scaling.of(state.held.ranks[device]))
         split = self.data.tests[task]
         layers = {name: factors.take(device) for name, factors in state.held.layers.items()}
-        return means(state.model.scores(split.x, split.y, layers, scale), task)
+        return means(state.model.for_task(task).scores(split.x, split.y, layers, scale), task)
 
     def named_tensors(self, state: AdapterFederation) -> dict[str, Tensor]:
         """The server's factors; and the base where a method changes it."""

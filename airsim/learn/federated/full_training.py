@@ -53,8 +53,7 @@ class FullTraining:
         slots = {name: new_slots(self.optimiser, x) for name, x in now.items()}
         losses = []
         for step, batch in enumerate(data.batches(self.schedule, *draws)):
-            batch = batch if batch.y.ndim == 2 else _stacked(batch)
-            loss, gradient = self._gradient(now, before, batch)
+            loss, gradient = self._gradient(now, before, batch.stacked())
             losses.append(loss)
             for name, x in now.items():
                 count = torch.full((len(x), *[1] * (x.ndim - 1)), step + 1)
@@ -90,8 +89,3 @@ def _rows(stack: ModelStack, places: Sequence[int]) -> ModelStack:
     chosen = list(places)
     parts = [{name: x[chosen] for name, x in part.items()} for part in (stack.parameters, stack.private)]
     return ModelStack(*parts)
-
-
-def _stacked(batch: PaddedBatch) -> PaddedBatch:
-    """A lone device's batch with its leading axis."""
-    return PaddedBatch(batch.x.unsqueeze(0), batch.y.unsqueeze(0), batch.weights.unsqueeze(0))
