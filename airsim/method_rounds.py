@@ -20,6 +20,7 @@ from airsim.learn.cohort import GradientChunk
 from airsim.learn.federated.base import AbstractLearner, LocalRound
 from airsim.learn.operators.base import OnAir
 from airsim.orthogonal import OrthogonalUplink, OrthogonalUpload, statistics_of, symbols_of
+from airsim.payloads import PayloadRows
 from airsim.radio import num_symbols, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.rounds import Metrics, evaluation_metrics
@@ -114,9 +115,10 @@ class MethodEngine:
             yield chunk
 
         uplink = replace(self._routes.superposed, federation=federation)  # type: ignore[type-var]
-        shared, personal = (uplink.normalisation.statistics(part) for part in (chunk.shared, chunk.personal))
-        prepared = uplink.prepare(round_index, shared, personal)
-        self._upload = Upload(round_index, chunks, shared, personal, (entries, 0), prepared)
+        payloads = PayloadRows(chunks)
+        statistics = payloads.statistics(uplink.normalisation)
+        prepared = uplink.prepare(round_index, statistics.shared, statistics.personal)
+        self._upload = Upload(round_index, payloads, statistics, (entries, 0), prepared)
         self._round_federation = federation
         self.metrics |= prepared.report
         return self._airtime(federation.symbols_shared, prepared.shared_energy_j.tolist())

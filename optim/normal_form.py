@@ -22,6 +22,11 @@ from jaxtyping import Bool, Complex, Float, Int, Shaped
 
 from optim.problem import AirCompProblem
 
+# Amplitude to noise below which a row is no channel: what it could gain, its square, is far below rounding.
+INAUDIBLE = 1e-30
+# And beyond which its powers would leave the floats.
+STRONGEST = 1e60
+
 
 @dataclass(frozen=True, eq=False)
 class NormalForm:
@@ -116,7 +121,23 @@ def _whitened(flat: AirCompProblem, deviation: Float[np.ndarray, "B"]) -> Comple
     rows = np.swapaxes(flat.stacked_channel, -1, -2).conj()
     rows /= deviation[:, None, None, None]
     rows *= np.sqrt(flat.power_budget_w)[..., None, None]
-    return rows
+    return audible(rows)
+
+
+def audible(rows: Complex[np.ndarray, "*batch n"]) -> Complex[np.ndarray, "*batch n"]:
+    """The rows, with zeros for those too weak to matter.
+
+    Raises:
+        ValueError: a device is stronger than numbers can be.
+    """
+    size = np.abs(rows).max(axis=-1, initial=0.0, keepdims=True)
+    if not (size <= STRONGEST).all():
+        raise ValueError(
+            f"channel: a device arrives {size.max():.1e} times the noise's amplitude at full power, and "
+            f"beyond {STRONGEST:.0e} nothing can be computed: check the units of channel, power and "
+            "noise_power_w"
+        )
+    return np.where(size >= INAUDIBLE, rows, 0.0)
 
 
 def canonical_order(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from optim.combined import layout
 from optim.combined.problem import CombinedProblem
 from optim.combined.solution import CombinedSolution
 from optim.optional import missing_package
@@ -16,8 +17,8 @@ from optim.tight_bound import LARGEST_SYSTEM
 
 _LISTED = 12
 LOOSE = (
-    f"with more than {LARGEST_SYSTEM} devices the bound takes only those hardest to hear into account: it is "
-    "valid, but may be far below every design"
+    "with so many devices the bound takes only those hardest to hear into account: it is valid, but may be "
+    "far below every design"
 )
 
 
@@ -54,7 +55,9 @@ def of_bound(problem: AirCompProblem | CombinedProblem, value: Any) -> str:
 
 def is_loose(problem: AirCompProblem | CombinedProblem) -> bool:
     """Whether the bound leaves out devices of so large a problem."""
-    return isinstance(problem, AirCompProblem) and problem.num_devices > LARGEST_SYSTEM
+    if isinstance(problem, AirCompProblem):
+        return problem.num_devices > LARGEST_SYSTEM
+    return 2 * problem.num_devices > layout.LARGEST_SYSTEM
 
 
 def of_method(name: str) -> str:
@@ -105,6 +108,7 @@ def _combined(solution: CombinedSolution, method: str) -> list[str]:
         f"  error at the base station {base}, at the edge servers {', '.join(edges) or 'none'}",
         _certificate(solution.lower_bound, solution.gap),
         f"  {solution.certificate}",
+        *([f"  {LOOSE}"] if solution.bound_is_loose else []),
         f"  {_sentence(solution.status)}",
     ]
 

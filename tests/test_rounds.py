@@ -27,15 +27,22 @@ def ideal_aggregates(engine, round_index=0):
 
 
 def one_round(scenario):
+    """Engine, ideal aggregates and received ones."""
+    wanted = ideal_aggregates(build_simulation(scenario).engine)
+    engine, received = played(scenario)
+    return engine, wanted, received
+
+
+def played(scenario):
+    """The engine after one round, and what its adapters say that it received."""
     engine = build_simulation(scenario).engine
     before = engine.adapters
-    wanted = ideal_aggregates(engine)
     engine.begin(0, range(len(engine.federation.data_sizes)))
     engine.finish(0)
     step = engine.learner.operator.learning_rate
     received = [(flatten(before.shared) - flatten(engine.adapters.shared)) / step]
     received += list((flatten(before.personal) - flatten(engine.adapters.personal)) / step)
-    return engine, wanted, [row.double() for row in received]
+    return engine, [row.double() for row in received]
 
 
 @pytest.mark.parametrize("normalisation", ["per-device", "common", "rms"])
@@ -87,10 +94,37 @@ def test_realised_errors_agree_with_the_correlated_prediction_on_every_stream(sc
 
 
 def test_a_cohort_passed_twice_gives_the_bits_of_kept_payloads(scenario, monkeypatch):
+    config = scenario(learning__batch=4)
     monkeypatch.setattr("airsim.learn.cohort.DEVICES_PER_CHUNK", 3)
-    kept = run(scenario(learning__batch=4)).metrics
+    kept = run(config).metrics
     monkeypatch.setattr(rounds, "PAYLOAD_BYTES_KEPT", 0)
-    assert same(run(scenario(learning__batch=4)).metrics, kept)
+    assert same(run(config).metrics, kept)
+
+
+@pytest.mark.parametrize("normalisation", ["per-device", "common", "rms"])
+@pytest.mark.parametrize("mode", ["aircomp", "error-free"])
+def test_a_cohort_of_which_only_sums_exist_makes_the_same_round(scenario, monkeypatch, mode, normalisation):
+    changes = {"uplink__mode": mode, "uplink__normalisation": normalisation, "channel__snr": "5 dB"}
+    config = scenario(learning__batch=4, **changes)
+    kept, _, wanted = one_round(config)
+    monkeypatch.setattr(rounds, "PAYLOAD_BYTES_SUMMED", 0)
+    monkeypatch.setattr("airsim.learn.cohort.Cohort.gradient_chunks", lambda *_: pytest.fail("rows"))
+    monkeypatch.setattr("airsim.learn.streaming.BYTES_PER_CHUNK", 1)  # device by device
+    streamed, received = played(config)
+    for one, other in zip(wanted, received, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+    for name in ("loss", "pi_predicted", "mse_correlated", "mse_realised", "relative_error_shared"):
+        np.testing.assert_allclose(streamed.metrics[name], kept.metrics[name], rtol=1e-3, atol=1e-9)
+
+
+def test_receivers_that_need_every_row_get_them_also_from_a_streamed_cohort(scenario, monkeypatch):
+    config = scenario(learning__batch=4, uplink__air="antenna")
+    kept, _, wanted = one_round(config)
+    monkeypatch.setattr(rounds, "PAYLOAD_BYTES_SUMMED", 0)
+    streamed, received = played(config)
+    for one, other in zip(wanted, received, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+    assert streamed.metrics["pi_realised"] == pytest.approx(kept.metrics["pi_realised"], rel=1e-3)
 
 
 def same(one, other):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from airsim.errors import DivergenceError
@@ -66,6 +66,24 @@ class Cohort:
         size = self.data.devices[device].size
         return size if self.batch == "full" else min(self.batch, size)
 
+    def in_order(self, participants: Sequence[int]) -> list[int]:
+        """The participants by ascending number; each must be named once."""
+        devices = sorted(set(participants))
+        if len(devices) < len(participants) or not set(devices) <= set(range(self.num_devices)):
+            raise ValueError(
+                f"participants = {tuple(participants)}: "
+                f"name each device once, from 0 to {self.num_devices - 1}"
+            )
+        return devices
+
+    def rows(self, device: int, round_index: int) -> Int[Tensor, "B"]:
+        """Which of its samples a device uses in a round."""
+        size, held = self.samples_per_round(device), self.data.devices[device].size
+        if size == held:
+            return torch.arange(held)
+        rng = self.streams.generator("batch", round_index, device)
+        return torch.from_numpy(rng.choice(held, size, replace=False, shuffle=False))
+
     def gradient_chunks(
         self,
         model: AbstractModel,
@@ -79,16 +97,11 @@ class Cohort:
         Raises:
             DivergenceError: the loss of a device is not finite.
         """
-        devices = sorted(set(participants))
-        if len(devices) < len(participants) or not set(devices) <= set(range(self.num_devices)):
-            raise ValueError(
-                f"participants = {tuple(participants)}: "
-                f"name each device once, from 0 to {self.num_devices - 1}"
-            )
+        devices = self.in_order(participants)
         for start in range(0, len(devices), DEVICES_PER_CHUNK):
             members = devices[start : start + DEVICES_PER_CHUNK]
             chunk = self._chunk(model, adapters, scale, round_index, members)
-            self._require_finite(chunk, round_index)
+            self.require_finite(chunk.devices, chunk.losses, round_index)
             yield chunk
 
     def _chunk(
@@ -127,15 +140,15 @@ class Cohort:
         return groups
 
     def _draw(self, device: int, round_index: int) -> Split:
-        split, size = self.data.devices[device], self.samples_per_round(device)
-        if size == split.size:
+        split = self.data.devices[device]
+        if self.samples_per_round(device) == split.size:
             return split
-        rng = self.streams.generator("batch", round_index, device)
-        chosen = torch.from_numpy(rng.choice(split.size, size, replace=False, shuffle=False))
+        chosen = self.rows(device, round_index)
         return Split(split.x[chosen], split.y[chosen])
 
-    def _require_finite(self, chunk: GradientChunk, round_index: int) -> None:
-        for device, loss in zip(chunk.devices, chunk.losses.tolist(), strict=True):
+    def require_finite(self, devices: Sequence[int], losses: Float[Tensor, "K"], round_index: int) -> None:
+        """Raise `DivergenceError` for the first of these devices whose loss is not finite."""
+        for device, loss in zip(devices, losses.tolist(), strict=True):
             if not math.isfinite(loss):
                 rate = "" if self.learning_rate is None else f" (now {self.learning_rate:g})"
                 raise DivergenceError(

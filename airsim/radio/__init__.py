@@ -1,7 +1,7 @@
 """From payloads to symbols, through the air, and back (torch); and what it costs in seconds and joules."""
 
 from airsim.radio.air import AbstractAir, AntennaLevelAir, ScalarGainAir
-from airsim.radio.aircomp import beamform, denormalise, normalise, precode, superpose
+from airsim.radio.aircomp import beamform, denormalise, normalise, pack, precode, superpose
 from airsim.radio.airtime import num_symbols, transfer_s, uplink_s
 from airsim.radio.energy import transmit_energy_j
 from airsim.radio.normalisation import (
@@ -25,6 +25,7 @@ __all__ = [
     "denormalise",
     "normalise",
     "num_symbols",
+    "pack",
     "precode",
     "superpose",
     "transfer_s",

@@ -1,6 +1,6 @@
-r"""The over-the-air sum in five pure functions, in the order of the block diagram.
+r"""The over-the-air sum in pure functions, in the order of the block diagram.
 
-    normalise -> precode -> superpose -> beamform -> denormalise
+    normalise (and pack) -> precode -> superpose -> beamform -> denormalise
 
 Real payload entries travel two to a complex symbol, :math:`s = (x_1 + j x_2) / \sqrt2`, so that unit
 variance per entry is unit power per symbol.
@@ -18,10 +18,14 @@ def normalise(
 ) -> Complex[Tensor, "K S"]:
     """Symbols ``(g_k - offset_k) / scale_k``, packed in pairs; a device of scale zero sends zeros."""
     safe = torch.where(scale > 0, scale, torch.inf)
-    entries = (payload - offset[:, None]) / safe[:, None]
-    if entries.shape[1] % 2:
+    return pack((payload - offset[:, None]) / safe[:, None])
+
+
+def pack(entries: Float[Tensor, "*rows D"]) -> Complex[Tensor, "*rows S"]:
+    """Two entries to a symbol, the last with a zero where their number is odd."""
+    if entries.shape[-1] % 2:
         entries = torch.nn.functional.pad(entries, (0, 1))
-    pairs = entries.reshape(entries.shape[0], -1, 2)  # K D -> K S 2
+    pairs = entries.unflatten(-1, (-1, 2))  # D -> S 2
     return torch.view_as_complex(pairs.contiguous()) / math.sqrt(2)
 
 

@@ -29,6 +29,12 @@ class AbstractNormalisation(abc.ABC):
         """Offset and scale of each device's payload."""
 
     @abc.abstractmethod
+    def of_moments(
+        self, mean: Float[np.ndarray, "K"], second_moment: Float[np.ndarray, "K"]
+    ) -> PayloadStatistics:
+        """The same from the mean of a payload's entries and of their squares, where only these are known."""
+
+    @abc.abstractmethod
     def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
         """Mean power of each device's symbols on the air, for all payloads of a round together.
 
@@ -43,6 +49,11 @@ class PerDevice(AbstractNormalisation):
 
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
         return _mean_and_deviation(payload)
+
+    def of_moments(
+        self, mean: Float[np.ndarray, "K"], second_moment: Float[np.ndarray, "K"]
+    ) -> PayloadStatistics:
+        return _deviation_of_moments(mean, second_moment)
 
     def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
         return tuple(np.ones_like(scale) for scale in scales)
@@ -62,6 +73,11 @@ class Common(AbstractNormalisation):
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
         return _mean_and_deviation(payload)
 
+    def of_moments(
+        self, mean: Float[np.ndarray, "K"], second_moment: Float[np.ndarray, "K"]
+    ) -> PayloadStatistics:
+        return _deviation_of_moments(mean, second_moment)
+
     def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
         largest = max((float(scale.max()) for scale in scales if scale.size), default=0.0)
         if largest == 0:
@@ -78,6 +94,11 @@ class RootMeanSquare(AbstractNormalisation):
         square = payload.double().square().sum(dim=1) / max(payload.shape[1], 1)
         return PayloadStatistics(np.zeros(payload.shape[0]), square.sqrt().numpy())
 
+    def of_moments(
+        self, mean: Float[np.ndarray, "K"], second_moment: Float[np.ndarray, "K"]
+    ) -> PayloadStatistics:
+        return PayloadStatistics(np.zeros_like(mean), np.sqrt(second_moment))
+
     def symbol_power(self, *scales: Float[np.ndarray, "K"]) -> tuple[Float[np.ndarray, "K"], ...]:
         return tuple(np.ones_like(scale) for scale in scales)
 
@@ -88,3 +109,10 @@ def _mean_and_deviation(payload: Float[Tensor, "K D"]) -> PayloadStatistics:
     mean = wide.sum(dim=1) / entries
     deviation = ((wide - mean[:, None]).square().sum(dim=1) / entries).sqrt()
     return PayloadStatistics(mean.numpy(), deviation.numpy())
+
+
+def _deviation_of_moments(
+    mean: Float[np.ndarray, "K"], second_moment: Float[np.ndarray, "K"]
+) -> PayloadStatistics:
+    # Rounding alone may leave less than nothing, for a payload of equal entries.
+    return PayloadStatistics(mean, np.sqrt(np.maximum(second_moment - mean**2, 0.0)))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from optim.combined.problem import CombinedProblem
-from optim.normal_form import canonical_coordinates, canonical_order
+from optim.normal_form import audible, canonical_coordinates, canonical_order
 
 
 def canonical_rows(
@@ -39,4 +39,4 @@ def _whitened_rows(
     devices = slice(None) if stream == 0 or block.reuse else block.members[stream - 1]
     # kappa |c - w|^2 + sigma^2 |m|^2 is kappa times the plain problem with sigma^2 / kappa.
     whitened = channel.conj() / np.sqrt(block.noise_power_w[stream] / block.misalignment_weight)
-    return np.asarray(whitened * np.sqrt(reference_w[devices])[:, None])
+    return audible(whitened * np.sqrt(reference_w[devices])[:, None])

@@ -73,7 +73,7 @@ class _Point:
 
 def _primal_value(layout: Layout, lifts: Squares) -> float:
     form = layout.form
-    strengths = layout.strengths(layout.covariances(lifts))
+    strengths = np.where(layout.used, layout.strengths(layout.covariances(lifts)), 0.0)
     power = best_split(form.budgets, strengths)
     shortfall = np.maximum(form.budgets.targets - np.sqrt(power) * strengths, 0.0)
     missing = (form.device_weights * shortfall**2)[layout.used].sum()

@@ -4,20 +4,25 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
 
 from optim.combined.form import CombinedForm
+from optim.combined.power_split import nonzero
+
+# Transmissions beyond which the relaxation takes only the hardest into account: its systems are of their size
+# squared, and with so many devices per antenna its bound is far from every design anyway.
+LARGEST_SYSTEM = 800
 
 Squares = tuple[Complex[np.ndarray, "_ _ _"], ...]
 Flat = Float[np.ndarray, "M"]
 
 
 class Layout:
-    """Indices of the `M` transmissions that have a target, weight and channel.
+    """Indices of the `M` transmissions that have a target, weight and channel: the hardest, if too many do.
 
     `pairs` are all pairs of transmissions by one device, each in both orders and with itself.
     """
 
     def __init__(self, form: CombinedForm) -> None:
         self.form = form
-        self.used: Bool[np.ndarray, "J K"] = form.reachable & (form.device_weights * form.budgets.targets > 0)
+        self.used: Bool[np.ndarray, "J K"] = hardest(form)
         self.size = int(self.used.sum())
         number = np.full(self.used.shape, self.size)
         number[self.used] = np.arange(self.size)
@@ -62,7 +67,7 @@ class Layout:
     def quadratic(self, squares: Squares) -> Flat:
         """``a Q a^H`` of every transmission."""
         pairs = zip(self.rows, squares, strict=True)
-        return self.gathered([((rows @ square) * rows.conj()).sum(axis=-1).real for rows, square in pairs])
+        return self.gathered([_quadratic(rows, square) for rows, square in pairs])
 
     def covariances(self, lifts: Squares) -> Squares:
         """``X = Y / W``."""
@@ -70,5 +75,43 @@ class Layout:
         return tuple(lift / weight[:, None, None] for lift, weight in zip(lifts, weights, strict=True))
 
     def strengths(self, covariances: Squares) -> Float[np.ndarray, "J K"]:
-        """``sqrt(a X a^H)``, what the lifted beamformers let through."""
-        return np.sqrt(np.maximum(self.table(self.quadratic(covariances)), 0.0))
+        """``sqrt(a X a^H)``, what the lifted beamformers let through, of every transmission."""
+        slots = [_quadratic(rows, square) for rows, square in zip(self.rows, covariances, strict=True)]
+        pairs = zip(self.form.stacks, slots, strict=True)
+        return np.sqrt(np.maximum([values[s.receiver_of, s.slot_of] for s, values in pairs], 0.0))
+
+
+def candidates(form: CombinedForm) -> Bool[np.ndarray, "J K"]:
+    """The transmissions that have a target, weight and channel."""
+    return form.reachable & (form.device_weights * form.budgets.targets > 0)
+
+
+def leaves_out(form: CombinedForm) -> bool:
+    """Whether there are too many transmissions for the relaxation to take all into account."""
+    return int(candidates(form).sum()) > LARGEST_SYSTEM
+
+
+def hardest(form: CombinedForm) -> Bool[np.ndarray, "J K"]:
+    """The transmissions that weigh most against their channels; of every receiver the same part.
+
+    All that matter, up to `LARGEST_SYSTEM`. The others have the multiplier 0, so the bound stays valid.
+    """
+    every = candidates(form)
+    total = int(every.sum())
+    if total <= LARGEST_SYSTEM:
+        return every
+    kept = np.zeros_like(every)
+    for phase, stack in enumerate(form.stacks):
+        strength = (np.abs(stack.rows) ** 2).sum(axis=-1)[stack.receiver_of, stack.slot_of]
+        quality = strength / nonzero(form.budgets.targets[phase]) ** 2
+        for receiver in range(len(stack.rows)):
+            own = np.flatnonzero(every[phase] & (stack.receiver_of == receiver))
+            share = len(own) * LARGEST_SYSTEM // total
+            kept[phase, own[np.argsort(quality[own], kind="stable")[:share]]] = True
+    return kept
+
+
+def _quadratic(
+    rows: Complex[np.ndarray, "r s n"], square: Complex[np.ndarray, "r n n"]
+) -> Float[np.ndarray, "r s"]:
+    return np.asarray(((rows @ square) * rows.conj()).sum(axis=-1).real)

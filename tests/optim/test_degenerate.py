@@ -1,6 +1,7 @@
 """Channels that are lost, equal, parallel or absurdly scaled: always finite, always certified."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -209,6 +210,23 @@ def test_a_step_that_its_solver_calls_inaccurate_is_no_convergence(monkeypatch):
     assert successive_convex.conic is conic
     problem = optim.AirCompProblem(rayleigh(np.random.default_rng(0), 5, 3), 0.2, 1.0, 0.1)
     assert optim.solve(problem, "sca").status is optim.Status.SOLVER_INACCURATE
+
+
+def test_a_device_far_below_the_noise_leaves_silence_optimal_also_among_others():
+    problem = receiver(devices=4, antennas=3)
+    nobody = optim.solve(problem.replaced(channel=problem.channel * 1e-120))
+    assert nobody.status is optim.Status.SILENT and nobody.gap < 1e-9
+    one = np.array([1e-120, 1, 1, 1])[:, None]
+    weak = optim.solve(problem.replaced(channel=problem.channel * one))
+    lost = optim.solve(problem.replaced(channel=problem.channel * (one == 1)))
+    assert weak.mse == lost.mse and weak.lower_bound == lost.lower_bound
+
+
+@pytest.mark.parametrize("build", [receiver, combined])
+def test_a_signal_beyond_all_numbers_names_what_to_check(build):
+    problem = build()
+    with pytest.raises(ValueError, match=r"channel: a device arrives .* times .* check the units"):
+        optim.solve(replace(problem, noise_power_w=1e-300 * np.asarray(problem.noise_power_w)))
 
 
 @pytest.mark.parametrize("field", ["starts", "max_iterations"])

@@ -5,9 +5,11 @@ import pytest
 
 import optim
 from optim import normal_form, quasi_newton, sqp, tight_bound
+from optim.combined import layout
+from optim.combined import solution as combined_solution
 from optim.options import SolverOptions
 from optim.solvers import sequential_quadratic
-from tests.optim.instances import receiver
+from tests.optim.instances import combined, receiver
 
 
 def crowd(snr_db=10.0, device_antennas=1, seed=0):
@@ -75,3 +77,25 @@ def test_devices_that_only_pad_a_batch_leave_the_bound_as_it_is():
     together = optim.lower_bound(silenced)
     for index in range(2):
         assert together[index] == pytest.approx(optim.lower_bound(silenced.instance(index)), rel=1e-10)
+
+
+def test_a_large_combined_problem_has_a_valid_bound_that_says_it_is_loose(monkeypatch):
+    problem = combined(seed=4, tasks=(9, 8, 7), antennas=(3, 2), snr_db=10.0)
+    tight = optim.solve(problem, starts=2, max_iterations=100)
+    assert not tight.bound_is_loose
+    for module in (layout, combined_solution):
+        monkeypatch.setattr(module, "LARGEST_SYSTEM", 20)
+    loose = optim.solve(problem, starts=2, max_iterations=100)
+    loose.verify(problem)
+    assert loose.bound_is_loose and loose.status is optim.Status.LOOSE_BOUND
+    assert 0 < loose.lower_bound <= tight.lower_bound * (1 + 1e-6)
+    assert 0 < optim.lower_bound(problem) <= tight.lower_bound * (1 + 1e-3)
+    assert loose.pi <= 1.05 * tight.pi
+
+
+@pytest.mark.parametrize("seed", [2, 4])
+def test_in_a_crowd_few_starts_come_as_low_as_many_that_are_tracked(seed):
+    problem = combined(seed=seed, tasks=(12, 12, 12, 12), antennas=(6, 3), snr_db=20.0)
+    few = optim.solve(problem, starts=4, max_iterations=30)
+    many = optim.solve(problem, starts=16, bound_tolerance=np.inf, max_iterations=30)
+    assert few.pi <= 1.01 * many.pi
