@@ -10,6 +10,7 @@ import numpy as np
 
 from airsim import store
 from airsim.builders import bases, methods, texts
+from airsim.builders.costs import RoundCosts, round_costs
 from airsim.builders.partitions import build_partition
 from airsim.channel import (
     AbstractFading,
@@ -38,7 +39,7 @@ from airsim.learn.data.tasks import (
 )
 from airsim.learn.models.base import AbstractModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
-from airsim.learn.pretraining import base_checksum
+from airsim.learn.pretraining import base_checksum, random_base
 from airsim.method_rounds import MethodEngine, Routes
 from airsim.orthogonal import OrthogonalUplink
 from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
@@ -189,6 +190,20 @@ def load_source(name: str) -> ImageSource:
         return load_digits()
     folder = os.environ.get("AIRSIM_DATA_DIR")
     return load_mnist(Path(folder) if folder else None)
+
+
+def method_costs(scenario: Scenario) -> RoundCosts:
+    """What a round costs with a method that trains between uploads; no base is pretrained for it."""
+    streams = RandomStreams(scenario.seed)
+    data, config = build_data(scenario, streams), scenario.learning.model
+    if isinstance(config, Transformer):
+        lazy = config.model_copy(update={"keep_lower_layers": False})
+        model: AbstractModel = texts.build_transformer(lazy, data, streams)
+    else:
+        assert isinstance(scenario.learning.data, ImageData)
+        model = random_base(bases.base_plan(config, scenario.learning.data), streams)
+    learner = methods.build_learner(scenario, data, model, streams)
+    return round_costs(learner, [split.size for split in data.devices])
 
 
 def adapter_sizes(scenario: Scenario) -> tuple[int, int]:

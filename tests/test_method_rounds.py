@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from airsim import Scenario
-from airsim.build import build_simulation
+from airsim.build import build_simulation, method_costs
 from airsim.errors import DivergenceError, ScenarioError
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.adapters import LoRAFactors
@@ -35,9 +35,14 @@ def engine_of(scenario, method, **changes):
 
 def simulation_of(scenario, method, **changes):
     """The engine, and the clock's view of it."""
+    return build_simulation(small(scenario, method, **changes))
+
+
+def small(scenario, method, **changes):
+    """The scenario of both."""
     free = {"uplink__mode": "error-free", "uplink__nonlinear": "orthogonal"}
     fixed = {"learning__adapters__personal_rank": 0, "learning__training__steps": 3, "learning__batch": 8}
-    return build_simulation(scenario(aggregation__method=method, **free | fixed | changes))
+    return scenario(aggregation__method=method, **free | fixed | changes)
 
 
 def played(engine, rounds=1):
@@ -105,6 +110,14 @@ def test_the_broadcast_of_a_round_takes_as_long_as_the_tensors_that_the_last_one
     assert seconds(1) == pytest.approx(sent * second_per_entry)
     if method not in FULL_MODEL_METHODS:
         assert sent == expected_broadcast(method, engine.learner.initial.model.layer_shapes.values())
+
+
+@pytest.mark.parametrize("method", ["rolora", "hetlora", "lora-a2", "flora", "fedinc", "fedavg", "scaffold"])
+def test_what_a_check_counts_is_what_a_round_takes_and_broadcasts(scenario, method):
+    engine, costs = engine_of(scenario, method), method_costs(small(scenario, method))
+    assert costs.first_broadcast == engine.broadcast_entries
+    played(engine)
+    assert (costs.channel_uses, costs.broadcast) == (engine.channel_uses, engine.broadcast_entries)
 
 
 def _tensors(part):

@@ -10,6 +10,7 @@ from airsim.build import (
     adapter_sizes,
     build_channels,
     build_topology,
+    method_costs,
     noise_power_w,
 )
 from airsim.builders.bases import base_plan
@@ -18,6 +19,7 @@ from airsim.radio import num_symbols, transfer_s, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.report.tables import key_value_table
 from airsim.scenario import Scenario
+from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD
 from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import Transformer
 from optim import quantity
@@ -80,6 +82,8 @@ def _budget_row(index: int, model: ChannelModel, topology: Topology, transmit_sn
 
 def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
     """Payloads, channel uses and seconds; local computing depends on the images that each device draws."""
+    if scenario.aggregation.method != GRADIENT_METHOD:
+        return method_rows(scenario)
     shared, personal = adapter_sizes(scenario)
     tasks, rounds = scenario.num_edge_servers, scenario.stop.rounds
     uses_shared, uses_personal = num_symbols(shared), num_symbols(personal)
@@ -103,6 +107,30 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
         (
             "seconds in all, without computing",
             f"{rounds * (uplink_s(uses, bandwidth_hz) + statistics_s + downlink_s):.4g}",
+        ),
+    ]
+
+
+def method_rows(scenario: Scenario) -> list[tuple[str, str]]:
+    """The same where devices train between uploads: what the method sends and broadcasts around round 0."""
+    costs, rounds, links = method_costs(scenario), scenario.stop.rounds, scenario.links
+    uplink_time_s = uplink_s(costs.channel_uses, scenario.channel.bandwidth)
+    statistics_s = scenario.num_devices * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    first_s, downlink_s = (
+        transfer_s(entries, links.downlink_rate) for entries in (costs.first_broadcast, costs.broadcast)
+    )
+    full = scenario.aggregation.method in FULL_MODEL_METHODS
+    return [
+        ("what is trained", "all weights" if full else f"adapters on {adapted_layers(scenario)}"),
+        ("uplink", f"{costs.channel_uses} channel uses, {uplink_time_s:.3g} s"),
+        ("statistics", f"{scenario.num_devices} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("first downlink", f"{costs.first_broadcast} floats, {first_s:.3g} s"),
+        ("downlink after round 0", f"{costs.broadcast} floats, {downlink_s:.3g} s"),
+        ("rounds", str(rounds)),
+        ("channel uses of all, if as round 0", str(rounds * costs.channel_uses)),
+        (
+            "seconds of all without computing, if as round 0",
+            f"{rounds * (uplink_time_s + statistics_s) + first_s + (rounds - 1) * downlink_s:.4g}",
         ),
     ]
 
