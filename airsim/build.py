@@ -12,6 +12,7 @@ from airsim import store
 from airsim.builders import bases, methods, texts
 from airsim.builders.costs import RoundCosts, round_costs
 from airsim.builders.partitions import build_partition
+from airsim.builders.rounds import build_assessment, build_draw, build_server_optimiser
 from airsim.channel import (
     AbstractFading,
     ChannelModel,
@@ -127,13 +128,13 @@ def _gradient_rounds(
     learning, (model, adapters) = scenario.learning, start
     ranks = AdapterRanks(learning.adapters.shared_rank, learning.adapters.personal_rank)
     cohort = Cohort(data, learning.batch, streams, learning.learning_rate)
-    operator = AirPFedLoRA(learning.learning_rate)
+    operator = AirPFedLoRA(learning.learning_rate, build_server_optimiser(scenario))
     sizes = operator.payload_sizes(adapters)
     federation = _federation(data, ranks, (num_symbols(sizes.shared), num_symbols(sizes.personal)))
     if adapters.has_trained_heads:
         federation = replace(federation, entries=(sizes.shared, sizes.personal))
     engine = RoundEngine(
-        Learner(model, cohort, operator, data.tests, learning.adapters.scale),
+        Learner(model, cohort, operator, learning.adapters.scale, build_assessment(scenario, data)),
         build_uplink(scenario, federation, streams),
         federation,
         adapters,
@@ -161,8 +162,9 @@ def _method_rounds(
         superposed.channels[0] if isinstance(superposed, AirCompUplink) else None,
     )
     learner = methods.build_learner(scenario, data, model, streams)
-    bandwidth_hz = scenario.channel.bandwidth
-    engine = MethodEngine(learner, Routes(superposed, orthogonal), federation, bandwidth_hz, streams)
+    bandwidth_hz, routes = scenario.channel.bandwidth, Routes(superposed, orthogonal)
+    assessment = build_assessment(scenario, data)
+    engine = MethodEngine(learner, routes, federation, bandwidth_hz, streams, assessment)
     flops = methods.local_flops(scenario, data, model)
     broadcasts = (lambda round_index: engine.broadcast_entries, 0)
     return Simulation(engine, build_profile(scenario, data.task_of_device, flops, broadcasts), data.checksum)
@@ -203,7 +205,9 @@ def method_costs(scenario: Scenario) -> RoundCosts:
         assert isinstance(scenario.learning.data, ImageData)
         model = random_base(bases.base_plan(config, scenario.learning.data), streams)
     learner = methods.build_learner(scenario, data, model, streams)
-    return round_costs(learner, [split.size for split in data.devices])
+    draw = build_draw(scenario)
+    participants = range(scenario.num_devices) if draw is None else draw(0)
+    return round_costs(learner, [split.size for split in data.devices], participants)
 
 
 def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
@@ -346,4 +350,5 @@ def build_profile(
             personal_downlink_s=transfer_s(personal, links.downlink_rate),
             statistics_s=transfer_s(STATISTICS_FLOATS, links.control_rate),
         ),
+        participants=build_draw(scenario),
     )

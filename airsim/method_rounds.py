@@ -14,16 +14,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from airsim.assessment import Assessment, Metrics
 from airsim.des import Airtime
 from airsim.errors import DivergenceError
 from airsim.learn.cohort import GradientChunk
+from airsim.learn.federated.assessed import FederatedModels
 from airsim.learn.federated.base import AbstractLearner, LocalRound
 from airsim.learn.operators.base import OnAir
 from airsim.orthogonal import OrthogonalUplink, OrthogonalUpload, statistics_of, symbols_of
+from airsim.participation import Present
 from airsim.payloads import PayloadRows
 from airsim.radio import num_symbols, uplink_s
 from airsim.randomness import RandomStreams
-from airsim.rounds import Metrics, evaluation_metrics
 from airsim.transmission import Upload, relative_error, transmit
 from airsim.uplink import AbstractUplink, Federation
 
@@ -46,8 +48,10 @@ class MethodEngine:
         federation: Federation,
         bandwidth_hz: float,
         streams: RandomStreams,
+        assessment: Assessment,
     ) -> None:
         self.learner = learner
+        self._assessment = assessment
         self.state = learner.start()
         self.metrics: Metrics = {}
         self.channel_uses = 0
@@ -55,17 +59,20 @@ class MethodEngine:
         self._bandwidth_hz, self._streams = bandwidth_hz, streams
         self._local: LocalRound[Any] | None = None
         self._upload: Upload | OrthogonalUpload | None = None
+        self._present = Present(federation, tuple(range(len(federation.data_sizes))))
 
     def begin(self, round_index: int, participants: Sequence[int]) -> Airtime:
         """First meeting with the clock: training, statistics, design; returns how long the upload takes."""
-        local = self._local = self.learner.train(self.state, round_index)
+        present = self._present = Present(self._federation, tuple(participants))
+        local = self._local = self.learner.train(self.state, round_index, present.devices)
         if not bool(torch.isfinite(local.sent.payload).all()):
             raise DivergenceError(
                 f"round {round_index}: what devices send is no longer finite; training has diverged. "
                 "Lower learning.learning_rate or learning.adapters.scale"
             )
-        sizes = self._federation.data_sizes
-        self.metrics = {"loss": float(sizes @ local.losses.double().numpy() / sizes.sum())}
+        sizes = present.federation.data_sizes
+        loss = float(sizes @ local.losses.double().numpy() / sizes.sum())
+        self.metrics = {"loss": loss, **present.metrics}
         if self.learner.operator.on_air is OnAir.NONLINEAR:
             return self._begin_one_by_one(round_index, local)
         return self._begin_superposed(round_index, local)
@@ -88,8 +95,8 @@ class MethodEngine:
         return self.learner.broadcast_entries(self.state)
 
     def evaluate(self) -> Metrics:
-        """Accuracy and loss of the devices' models on the test sets of their tasks."""
-        return evaluation_metrics(self.learner.evaluate(self.state))
+        """Accuracy and loss of the devices' models on held-out samples."""
+        return self._assessment.metrics(FederatedModels(self.learner, self.state))
 
     def named_tensors(self) -> dict[str, Tensor]:
         """What was learned, for a file."""
@@ -99,7 +106,7 @@ class MethodEngine:
         payload = local.sent.payload.float()
         entries, devices = payload.shape[1], len(payload)
         federation = replace(
-            self._federation,
+            self._present.federation,
             data_sizes=local.weights.double().numpy(),
             symbols_shared=num_symbols(entries),
         )
@@ -114,22 +121,27 @@ class MethodEngine:
         def chunks() -> Iterator[GradientChunk]:
             yield chunk
 
-        uplink = replace(self._routes.superposed, federation=federation)  # type: ignore[type-var]
+        uplink = replace(self._present.uplink(self._routes.superposed), federation=federation)  # type: ignore[type-var]
         payloads = PayloadRows(chunks)
         statistics = payloads.statistics(uplink.normalisation)
         prepared = uplink.prepare(round_index, statistics.shared, statistics.personal)
         self._upload = Upload(round_index, payloads, statistics, (entries, 0), prepared)
         self._round_federation = federation
-        self.metrics |= prepared.report
+        self.metrics |= self._present.report(prepared)
         return self._airtime(federation.symbols_shared, prepared.shared_energy_j.tolist())
 
     def _begin_one_by_one(self, round_index: int, local: LocalRound[Any]) -> Airtime:
-        uplink, sent = self._routes.orthogonal, local.sent
+        present, sent = self._present, local.sent
+        uplink = self._routes.orthogonal
+        if not present.is_everybody:
+            uplink = uplink.among(present.devices)
         payload, symbols = sent.payload.float(), symbols_of(sent.sent)
         statistics = statistics_of(uplink.normalisation, payload, sent.sent)
         receptions = uplink.receptions(round_index, statistics, symbols)
         weights = local.weights.double().numpy()
-        upload = self._upload = OrthogonalUpload(payload, sent.sent, statistics, receptions, weights)
+        upload = self._upload = OrthogonalUpload(
+            present.devices, payload, sent.sent, statistics, receptions, weights
+        )
         self.metrics |= {"pi_predicted": upload.predicted(), "mse_predicted": [upload.predicted()]}
         return self._airtime(int(symbols.sum()), upload.energies_j(self._bandwidth_hz))
 
@@ -138,8 +150,8 @@ class MethodEngine:
         return Airtime(
             shared_s=uplink_s(symbols, self._bandwidth_hz),
             personal_s=0.0,
-            shared_energy_j=energy_j,
-            personal_energy_j=[0.0] * len(energy_j),
+            shared_energy_j=self._present.of_all_devices(energy_j),
+            personal_energy_j=self._present.of_all_devices([0.0] * len(energy_j)),
         )
 
     def _received_sum(self, upload: Upload, local: LocalRound[Any]) -> Float[Tensor, "D"]:

@@ -6,7 +6,7 @@ device, with the same weight of misalignment against noise as a superposed one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,11 @@ class OrthogonalUplink:
     misalignment_weight: float
     channel: ChannelModel | None
 
+    def among(self, devices: Sequence[int]) -> "OrthogonalUplink":
+        """The same uplink for some of its devices."""
+        channel = None if self.channel is None else self.channel.among(devices)
+        return replace(self, channel=channel)
+
     def receptions(
         self, block: int, statistics: PayloadStatistics, symbols: Int[np.ndarray, "K"]
     ) -> list[SingleReception]:
@@ -78,8 +83,9 @@ class OrthogonalUplink:
 
 @dataclass(frozen=True)
 class OrthogonalUpload:
-    """All devices' payloads between design and reception; entries that are not sent stay zero."""
+    """All participants' payloads between design and reception; entries that are not sent stay zero."""
 
+    devices: Sequence[int]
     payload: Float[Tensor, "K D"]
     sent: Bool[Tensor, "K D"]
     statistics: PayloadStatistics
@@ -115,7 +121,7 @@ class OrthogonalUpload:
             own = self.sent[row]
             entries = int(own.sum())
             if entries:
-                rng = streams.generator("receiver-noise", round_index, row)
+                rng = streams.generator("receiver-noise", round_index, self.devices[row])
                 rows[row, own] = self._one(row, one, rng)[:entries]
         return rows
 

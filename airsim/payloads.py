@@ -123,7 +123,7 @@ class PassedPayloads(AbstractPayloads):
             weights[:, own, min(stream, 1)] = sets
             offsets.append(sets @ seen.offset[own])
         found = self.cohort_pass.sums(torch.from_numpy(weights).float())
-        rows = [found.shared] + [found.personal[task] for task in range(len(gains) - 1)]
+        rows = [found.shared] + [found.personal[task] for task in sorted(found.personal)]
         return [_stream_sums(row, offset) for row, offset in zip(rows, offsets, strict=True)]
 
 

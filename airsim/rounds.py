@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airsim.assessment import Assessment, Metrics
 from airsim.des import Airtime
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters, payload_size
+from airsim.learn.assessment import DualModels
 from airsim.learn.cohort import Cohort, GradientChunk
 from airsim.learn.cohort_pass import CohortPass
-from airsim.learn.data.tasks import Split
-from airsim.learn.evaluation import Evaluation, evaluate
 from airsim.learn.models.base import AbstractBaseModel, AbstractModel
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
+from airsim.learn.operators.server_step import HeardGradients
 from airsim.learn.sample_pool import SamplePool, sample_pool
+from airsim.participation import Present
 from airsim.payloads import AbstractPayloads, PassedPayloads, PayloadRows
 from airsim.radio import uplink_s
 from airsim.randomness import RandomStreams
@@ -38,18 +40,16 @@ PAYLOAD_BYTES_SUMMED = 32 * 2**20
 PAYLOAD_BYTES_KEPT = 256 * 2**20
 BYTES_PER_ENTRY = 4
 
-Metrics = dict[str, float | int | str | list[float]]
-
 
 @dataclass(frozen=True)
 class Learner:
-    """The learning side: frozen base, the devices' data, the update rule and the test sets."""
+    """The learning side: frozen base, the devices' data, the update rule, and what is measured."""
 
     model: AbstractModel
     cohort: Cohort
     operator: AirPFedLoRA
-    tests: tuple[Split, ...]
     scale: float
+    assessment: Assessment
 
     def gradients(
         self, adapters: DualAdapters, round_index: int, participants: Sequence[int]
@@ -92,15 +92,18 @@ class RoundEngine:
         self.uplink = uplink
         self.federation = federation
         self.adapters = adapters
+        self.memory = learner.operator.start(adapters)
         self.metrics: Metrics = {}
         self.channel_uses = 0
         self._bandwidth_hz = bandwidth_hz
         self._streams = streams
         self._upload: Upload | None = None
+        self._present = Present(federation, tuple(range(len(federation.data_sizes))))
 
     def begin(self, round_index: int, participants: Sequence[int]) -> Airtime:
         """First meeting with the clock: gradients, statistics, design; returns how long the upload takes."""
-        payloads = self._payloads(round_index, participants)
+        present = self._present = Present(self.federation, tuple(participants))
+        payloads = self._payloads(round_index, present)
         statistics = payloads.statistics(self.uplink.normalisation)
         shared, personal, losses = statistics
         if not (np.isfinite(shared.scale).all() and np.isfinite(personal.scale).all()):
@@ -108,17 +111,21 @@ class RoundEngine:
                 f"round {round_index}: gradients are no longer finite; training has diverged. "
                 "Lower learning.learning_rate or learning.adapters.scale"
             )
-        prepared = self.uplink.prepare(round_index, shared, personal)
+        prepared = present.uplink(self.uplink).prepare(round_index, shared, personal)
         entries = (payload_size(self.adapters.shared), payload_size(self.adapters.personal))
         self._upload = Upload(round_index, payloads, statistics, entries, prepared)
-        sizes, federation = self.federation.data_sizes, self.federation
+        sizes, federation = present.federation.data_sizes, present.federation
         self.channel_uses += federation.symbols_shared + len(federation.members) * federation.symbols_personal
-        self.metrics = {"loss": float(sizes @ losses / sizes.sum()), **prepared.report}
+        self.metrics = {
+            "loss": float(sizes @ losses / sizes.sum()),
+            **present.metrics,
+            **present.report(prepared),
+        }
         return Airtime(
             shared_s=uplink_s(self.federation.symbols_shared, self._bandwidth_hz),
             personal_s=uplink_s(self.federation.symbols_personal, self._bandwidth_hz),
-            shared_energy_j=prepared.shared_energy_j.tolist(),
-            personal_energy_j=prepared.personal_energy_j.tolist(),
+            shared_energy_j=present.of_all_devices(prepared.shared_energy_j),
+            personal_energy_j=present.of_all_devices(prepared.personal_energy_j),
         )
 
     def finish(self, round_index: int) -> None:
@@ -126,28 +133,29 @@ class RoundEngine:
         upload = self._upload
         if upload is None or upload.round_index != round_index:
             raise RuntimeError(f"round {round_index} is finished before it has begun")
-        outcomes = transmit(upload, self.federation, self._streams)
+        outcomes = transmit(upload, self._present.federation, self._streams)
         shared, *personal = (outcome.aggregate for outcome in outcomes)
-        self.adapters = self.learner.operator.apply(self.adapters, shared, torch.stack(personal))
+        heard = HeardGradients(shared, torch.stack(personal), self._present.tasks)
+        self.adapters, self.memory = self.learner.operator.step(self.adapters, self.memory, heard)
         self.metrics |= self._errors(outcomes)
         self.metrics["reference_std"] = upload.uplink.reference_std
         self._upload = None
 
     def evaluate(self) -> Metrics:
-        """Accuracy and loss of every task's model on its held-out images."""
-        return evaluation_metrics(
-            evaluate(self.learner.model, self.adapters, self.learner.scale, self.learner.tests)
-        )
+        """Accuracy and loss of the models on held-out samples."""
+        learner = self.learner
+        models = DualModels(learner.model, self.adapters, learner.scale, learner.cohort.data)
+        return learner.assessment.metrics(models)
 
     def named_tensors(self) -> dict[str, Tensor]:
         """What was learned, for a file."""
         return self.adapters.named_tensors()
 
-    def _payloads(self, round_index: int, participants: Sequence[int]) -> AbstractPayloads:
-        adapters = self.adapters
+    def _payloads(self, round_index: int, present: Present) -> AbstractPayloads:
+        adapters, participants = self.adapters, present.devices
 
         def passed() -> Iterator[GradientChunk]:
-            return self.learner.gradients(adapters, round_index, participants)
+            return present.renumbered(self.learner.gradients(adapters, round_index, participants))
 
         entries = payload_size(adapters.shared) + payload_size(adapters.personal)
         payload_bytes = BYTES_PER_ENTRY * entries * len(participants)
@@ -162,24 +170,15 @@ class RoundEngine:
 
     def _errors(self, outcomes: Sequence[StreamOutcome]) -> Metrics:
         """Errors as the design counts them (Pi_t and its streams), and relative to the ideal aggregates."""
-        weights = self.federation.stream_weights
+        present, federation = self._present, self._present.federation
+        weights = federation.stream_weights
         correlated = [outcome.mse_correlated for outcome in outcomes]
         realised = [outcome.mse_realised for outcome in outcomes]
         return {
             "pi_correlated": float(weights @ correlated),
             "pi_realised": float(weights @ realised),
-            "mse_correlated": correlated,
-            "mse_realised": realised,
+            "mse_correlated": present.of_all_streams(correlated),
+            "mse_realised": present.of_all_streams(realised),
             "relative_error_shared": relative_error(outcomes[:1], np.ones(1)),
-            "relative_error_personal": relative_error(outcomes[1:], self.federation.task_weights),
+            "relative_error_personal": relative_error(outcomes[1:], federation.task_weights),
         }
-
-
-def evaluation_metrics(evaluation: Evaluation) -> Metrics:
-    """An evaluation under the names of the run's metrics."""
-    return {
-        "accuracy": evaluation.accuracy,
-        "accuracy_worst_task": evaluation.accuracy_worst_task,
-        "accuracy_per_task": list(evaluation.accuracy_per_task),
-        "test_loss": evaluation.loss,
-    }

@@ -16,7 +16,7 @@ from airsim import store
 from airsim.build import Simulation, build_simulation, fingerprint
 from airsim.des import RoundRecord, run_rounds
 from airsim.errors import ScenarioError
-from airsim.scenario import Scenario
+from airsim.scenario import SUBJECT_OF, Scenario
 
 OnRound = Callable[[Mapping[str, Any]], None]
 
@@ -152,7 +152,7 @@ def _run(scenario: Scenario, simulation: Simulation, recorder: _Recorder) -> lis
 
 
 def summarise(rounds: list[Mapping[str, Any]]) -> dict[str, float | int]:
-    """The row that stands for a run: last accuracy and loss, mean Pi_t over the rounds, totals."""
+    """The row that stands for a run: last accuracies and loss, mean Pi_t over the rounds, totals."""
     final = rounds[-1]
     return {
         "accuracy": final["accuracy"],
@@ -164,6 +164,7 @@ def summarise(rounds: list[Mapping[str, Any]]) -> dict[str, float | int]:
         "energy_j": final["energy_j"],
         "channel_uses": final["channel_uses"],
         "rounds": len(rounds),
+        **{name: final[name] for name in SUBJECT_OF if name in final},
     }
 
 

@@ -65,7 +65,7 @@ def _receive(
     air, entries = upload.uplink.airs[stream], upload.entries_of(stream)
     members = list(federation.rows[stream])
     mean = float(federation.aggregation_weights[stream] @ upload.statistics.of_stream(stream).offset[members])
-    rng = streams.generator("receiver-noise", upload.round_index, stream)
+    rng = streams.generator("receiver-noise", upload.round_index, federation.receiver_of(stream))
     clean = air.receive(superposed)
     noisy = clean + air.receiver_noise(ideal.shape[0], rng)
     reference_std = upload.uplink.reference_std

@@ -31,7 +31,8 @@ from airsim.radio import (
 class Federation:
     """Who learns what: the devices of each task, their data sizes, the ranks and the symbols per upload.
 
-    `entries` of both payloads are given where they are not as the ranks, since heads are among them.
+    `entries` of both payloads are given where they are not as the ranks, since heads are among them;
+    `receivers` are the numbers of the streams in the whole federation, where some of them are silent.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -41,6 +42,11 @@ class Federation:
     symbols_shared: int
     symbols_personal: int
     entries: tuple[int, int] | None = None
+    receivers: tuple[int, ...] | None = None
+
+    def receiver_of(self, stream: int) -> int:
+        """The receiver of a stream, by which its noise is addressed: 0 is the base station."""
+        return stream if self.receivers is None else self.receivers[stream]
 
     @property
     def shares(self) -> tuple[float, float] | None:
@@ -106,6 +112,10 @@ class AbstractUplink(abc.ABC):
     def prepare(self, block: int, shared: PayloadStatistics, personal: PayloadStatistics) -> PreparedUplink:
         """The uplink of one coherence block, given everybody's statistics."""
 
+    @abc.abstractmethod
+    def among(self, federation: Federation, rows: Sequence[Sequence[int]]) -> "AbstractUplink":
+        """The same uplink for a part of its devices; `rows` are their places in each stream that is left."""
+
 
 @final
 @dataclass(frozen=True)
@@ -130,6 +140,9 @@ class ErrorFreeUplink(AbstractUplink):
             personal_energy_j=nothing,
             report={"pi_predicted": 0.0, "mse_predicted": silence},
         )
+
+    def among(self, federation: Federation, rows: Sequence[Sequence[int]]) -> "ErrorFreeUplink":
+        return replace(self, federation=federation)
 
 
 @dataclass(frozen=True)
@@ -236,6 +249,11 @@ class AirCompUplink(AbstractUplink):
                 "design_status": solution.status.name,
             },
         )
+
+    def among(self, federation: Federation, rows: Sequence[Sequence[int]]) -> "AirCompUplink":
+        receivers = federation.receivers or range(len(rows))
+        channels = [self.channels[receiver].among(own) for receiver, own in zip(receivers, rows, strict=True)]
+        return replace(self, federation=federation, channels=channels)
 
     def _symbol_amplitudes(
         self, shared: PayloadStatistics, personal: PayloadStatistics

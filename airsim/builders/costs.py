@@ -1,5 +1,6 @@
 """What a round costs with a method that trains between uploads, counted before anything is trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +22,15 @@ class RoundCosts:
     broadcast: int
 
 
-def round_costs(learner: AbstractLearner[Any], data_sizes: list[int]) -> RoundCosts:
-    """Costs of a round of all devices in which everything that is sent has changed a little."""
-    state, operator = learner.start(), learner.operator
-    devices = range(len(data_sizes))
-    ranks = state.held.ranks.tolist() if isinstance(state.held, AdapterStack) else [1 for _ in devices]
+def round_costs(
+    learner: AbstractLearner[Any], data_sizes: list[int], participants: Sequence[int]
+) -> RoundCosts:
+    """Costs of a round of these devices in which everything that is sent has changed a little."""
+    state, operator, devices = learner.start(), learner.operator, list(participants)
+    held = state.held.take(devices)
+    ranks = state.held.ranks.tolist() if isinstance(held, AdapterStack) else [1 for _ in data_sizes]
     view = RoundView(0, state.server, participants_of([float(size) for size in data_sizes], ranks, devices))
-    sent = operator.encode(state.held, _moved(state.held), view)
+    sent = operator.encode(held, _moved(held), view)
     weighted = weighted_view(operator, sent, view)
     if operator.on_air is OnAir.NONLINEAR:
         uses, received = int(symbols_of(sent.sent).sum()), sent.payload

@@ -21,9 +21,10 @@ class BaseStationPorts:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """How many rounds to run, how long a downlink lasts, and whom to tell when a round is over."""
+    """How many rounds to run, whom to order, how long a downlink lasts, whom to tell of a round's end."""
 
     rounds: int
+    order: Callable[[int], RoundOrder]
     downlink_s: Callable[[int], float]
     work: RoundWork
     on_round: Callable[[int], None]
@@ -34,23 +35,24 @@ def base_station(
 ) -> Process:
     """Order, collect statistics, design, grant, collect reports, merge; once per round."""
     for round_index in range(plan.rounds):
+        order = plan.order(round_index)
         start_s = env.now
         yield env.timeout(plan.downlink_s(round_index))
         timeline.record(Span("base-station", "downlink", start_s, env.now))
-        for inbox in ports.edge_servers:
-            inbox.put(RoundOrder(round_index))
+        for task in order.tasks:
+            ports.edge_servers[task].put(order)
 
         reporters: set[int] = set()
-        while len(reporters) < len(ports.devices):
+        while len(reporters) < len(order.participants):
             message = yield ports.inbox.get()
             if isinstance(message, Statistics) and message.round_index == round_index:
                 reporters.add(message.device)
         airtime = plan.work.begin(round_index, sorted(reporters))
-        for inbox in ports.devices:
-            inbox.put(UploadGrant(round_index, airtime))
+        for index in sorted(reporters):
+            ports.devices[index].put(UploadGrant(round_index, airtime))
 
         merged: set[int] = set()
-        while len(merged) < len(ports.edge_servers):
+        while len(merged) < len(order.tasks):
             message = yield ports.inbox.get()
             if isinstance(message, EdgeReport) and message.round_index == round_index:
                 merged.add(message.edge_server)

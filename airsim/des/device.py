@@ -37,8 +37,8 @@ class DevicePorts:
 def device(env: simpy.Environment, profile: DeviceProfile, ports: DevicePorts, timeline: Timeline) -> Process:
     """Wait for an order, compute, report statistics, wait for the grant, send twice; forever.
 
-    In the s-phase all devices send at once; in the p-phase the tasks take turns, so a device waits for
-    the slot of its task.
+    In the s-phase all participants send at once; in the p-phase their tasks take turns, so a device waits
+    for the slot of its task.
     """
 
     def spend(phase: str, duration_s: float, energy_j: float = 0.0) -> Process:
@@ -61,6 +61,6 @@ def device(env: simpy.Environment, profile: DeviceProfile, ports: DevicePorts, t
             grant = yield ports.inbox.get()
         airtime = grant.airtime
         yield from spend("s-phase", airtime.shared_s, airtime.shared_energy_j[profile.index])
-        yield env.timeout(profile.task * airtime.personal_s)
+        yield env.timeout(order.tasks.index(profile.task) * airtime.personal_s)
         yield from spend("p-phase", airtime.personal_s, airtime.personal_energy_j[profile.index])
         yield ports.edge_server.put(Uploaded(order.round_index, profile.index))

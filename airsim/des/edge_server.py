@@ -1,6 +1,6 @@
 """The life of one edge server."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import simpy
@@ -16,7 +16,7 @@ class EdgeServerPorts:
 
     inbox: simpy.Store
     base_station: simpy.Store
-    devices: Sequence[simpy.Store]
+    devices: Mapping[int, simpy.Store]
 
 
 def edge_server(
@@ -31,10 +31,11 @@ def edge_server(
         start_s = env.now
         yield env.timeout(downlink_s)
         timeline.record(Span(name, "downlink", start_s, env.now))
-        for inbox in ports.devices:
-            inbox.put(order)  # an unbounded store takes it at once
+        asked = [device for device in ports.devices if device in order.participants]
+        for device in asked:
+            ports.devices[device].put(order)  # an unbounded store takes it at once
 
-        waiting = len(ports.devices)
+        waiting = len(asked)
         while waiting:
             message = yield ports.inbox.get()
             if isinstance(message, Uploaded) and message.round_index == order.round_index:

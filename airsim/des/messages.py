@@ -7,9 +7,14 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class RoundOrder:
-    """Base station to edge servers, edge server to its devices: begin this round."""
+    """Base station to edge servers, edge server to its devices: begin this round.
+
+    `participants` are the devices that are asked, `tasks` theirs in ascending order: the p-slots.
+    """
 
     round_index: int
+    participants: frozenset[int]
+    tasks: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import simpy
 from airsim.des.base_station import BaseStationPorts, RoundPlan, base_station
 from airsim.des.device import DevicePorts, DeviceProfile, device
 from airsim.des.edge_server import EdgeServerPorts, edge_server
-from airsim.des.messages import RoundWork
+from airsim.des.messages import RoundOrder, RoundWork
 from airsim.des.timeline import Span, Timeline
 
 
@@ -23,16 +23,32 @@ class Durations:
 
 @dataclass(frozen=True)
 class NetworkProfile:
-    """The actors: each device's task, computing time and computing energy, and the common durations."""
+    """The actors: each device's task, computing time and computing energy, and the common durations.
+
+    `participants` names the devices of a round, given its index; all of them unless it is given.
+    """
 
     task_of_device: Sequence[int]
     compute_s: Sequence[float]
     compute_energy_j: Sequence[float]
     durations: Durations
+    participants: Callable[[int], Sequence[int]] | None = None
 
     @property
     def num_edge_servers(self) -> int:
         return max(self.task_of_device) + 1
+
+    def order(self, round_index: int) -> RoundOrder:
+        """Who is asked to take part in a round.
+
+        Raises:
+            ValueError: nobody is.
+        """
+        devices = range(len(self.task_of_device))
+        asked = frozenset(devices if self.participants is None else self.participants(round_index))
+        if not asked:
+            raise ValueError(f"round {round_index} has no participants: draw at least one device")
+        return RoundOrder(round_index, asked, tuple(sorted({self.task_of_device[k] for k in asked})))
 
 
 @dataclass(frozen=True)
@@ -74,14 +90,14 @@ def run_rounds(
         ports = DevicePorts(device_inboxes[index], base_inbox, edge_inboxes[task], control_channel)
         env.process(device(env, own, ports, timeline))
     for task, inbox in enumerate(edge_inboxes):
-        members = [device_inboxes[k] for k, own_task in enumerate(profile.task_of_device) if own_task == task]
+        members = {k: device_inboxes[k] for k, own in enumerate(profile.task_of_device) if own == task}
         edge_ports = EdgeServerPorts(inbox, base_inbox, members)
         env.process(edge_server(env, task, profile.durations.personal_downlink_s, edge_ports, timeline))
 
     def close(round_index: int) -> None:
         on_round(RoundRecord(round_index, env.now, timeline.take()))
 
-    plan = RoundPlan(rounds, profile.durations.shared_downlink_s, work, close)
+    plan = RoundPlan(rounds, profile.order, profile.durations.shared_downlink_s, work, close)
     env.run(
         until=env.process(
             base_station(env, plan, BaseStationPorts(base_inbox, edge_inboxes, device_inboxes), timeline)

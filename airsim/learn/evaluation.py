@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import DualAdapters, LoRAFactors
@@ -151,14 +152,36 @@ def evaluate_devices(
     for task, split in enumerate(data.tests):
         with torch.no_grad():
             scores = model.for_task(task).scores(split.x, split.y, adapters.for_task(task), scale)
-        tested = torch.bincount(split.y, minlength=data.num_classes)
-        right = torch.bincount(split.y, scores.right.double(), minlength=data.num_classes)
+        by_class = accuracy_of_classes(scores, split, data.num_classes)
         for device in (k for k, own in enumerate(data.task_of_device) if own == task):
-            counts = torch.bincount(data.devices[device].y, minlength=data.num_classes) * (tested > 0)
-            if not counts.any():
-                raise ValueError(f"device {device} has only classes without test samples: take more of them")
-            accuracy[device] = (counts * right / tested.clamp(min=1)).sum().item() / counts.sum().item()
+            accuracy[device] = in_proportion(by_class, data, device)
     return DeviceEvaluation(accuracy)
+
+
+def accuracy_of_classes(scores: SampleScores, split: Split, num_classes: int) -> Float[Tensor, "C"]:
+    """Share of right answers on the samples of each class; 0 for a class without any."""
+    tested = torch.bincount(split.y, minlength=num_classes)
+    right = torch.bincount(split.y, scores.right.double(), minlength=num_classes)
+    return right / tested.clamp(min=1)
+
+
+def in_proportion(accuracy: Float[Tensor, "C"], data: FederatedData, device: int) -> float:
+    """The mean of the classes' accuracies, weighted by the device's own samples of tested classes.
+
+    Raises:
+        ValueError: the device has only classes that are not tested.
+    """
+    counts = tested_samples(data, device)
+    if not counts.any():
+        raise ValueError(f"device {device} has only classes without test samples: take more of them")
+    return float((counts * accuracy).sum().item() / counts.sum().item())
+
+
+def tested_samples(data: FederatedData, device: int) -> Int[Tensor, "C"]:
+    """How many samples of each class a device has, of those that its task's test set knows."""
+    tests = data.tests[data.task_of_device[device]]
+    tested = torch.bincount(tests.y, minlength=data.num_classes) > 0
+    return torch.bincount(data.devices[device].y, minlength=data.num_classes) * tested
 
 
 def _head_of(adapters: DualAdapters, task: int) -> dict[str, LoRAFactors]:

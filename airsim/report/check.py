@@ -87,25 +87,29 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
     shared, personal = adapter_sizes(scenario)
     tasks, rounds = scenario.num_edge_servers, scenario.stop.rounds
     uses_shared, uses_personal = num_symbols(shared), num_symbols(personal)
-    uses = uses_shared + tasks * uses_personal
     bandwidth_hz, links = scenario.channel.bandwidth, scenario.links
-    statistics_s = scenario.num_devices * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    present = scenario.devices_per_round
+    most = "" if present == scenario.num_devices else ", at most"
+    tasks = min(tasks, present)
+    uses = uses_shared + tasks * uses_personal
+    statistics_s = present * transfer_s(STATISTICS_FLOATS, links.control_rate)
     downlink_s = transfer_s(shared, links.downlink_rate) + transfer_s(personal, links.downlink_rate)
     return [
         ("layers with adapters", adapted_layers(scenario)),
+        ("devices per round", f"{present} of {scenario.num_devices}"),
         ("payload entries, s and p", f"{shared} and {personal}"),
         ("s-phase", f"{uses_shared} channel uses, {uplink_s(uses_shared, bandwidth_hz):.3g} s"),
         (
-            "p-phase",
+            f"p-phase{most}",
             f"{tasks} x {uses_personal} channel uses, {tasks * uplink_s(uses_personal, bandwidth_hz):.3g} s",
         ),
-        ("statistics", f"{scenario.num_devices} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("statistics", f"{present} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
         ("downlink", f"{downlink_s:.3g} s"),
-        ("channel uses per round", str(uses)),
+        (f"channel uses per round{most}", str(uses)),
         ("rounds", str(rounds)),
-        ("channel uses in all", str(rounds * uses)),
+        (f"channel uses in all{most}", str(rounds * uses)),
         (
-            "seconds in all, without computing",
+            f"seconds in all, without computing{most}",
             f"{rounds * (uplink_s(uses, bandwidth_hz) + statistics_s + downlink_s):.4g}",
         ),
     ]
@@ -115,15 +119,17 @@ def method_rows(scenario: Scenario) -> list[tuple[str, str]]:
     """The same where devices train between uploads: what the method sends and broadcasts around round 0."""
     costs, rounds, links = method_costs(scenario), scenario.stop.rounds, scenario.links
     uplink_time_s = uplink_s(costs.channel_uses, scenario.channel.bandwidth)
-    statistics_s = scenario.num_devices * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    present = scenario.devices_per_round
+    statistics_s = present * transfer_s(STATISTICS_FLOATS, links.control_rate)
     first_s, downlink_s = (
         transfer_s(entries, links.downlink_rate) for entries in (costs.first_broadcast, costs.broadcast)
     )
     full = scenario.aggregation.method in FULL_MODEL_METHODS
     return [
+        ("devices per round", f"{present} of {scenario.num_devices}"),
         ("what is trained", "all weights" if full else f"adapters on {adapted_layers(scenario)}"),
-        ("uplink", f"{costs.channel_uses} channel uses, {uplink_time_s:.3g} s"),
-        ("statistics", f"{scenario.num_devices} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("uplink of round 0", f"{costs.channel_uses} channel uses, {uplink_time_s:.3g} s"),
+        ("statistics", f"{present} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
         ("first downlink", f"{costs.first_broadcast} floats, {first_s:.3g} s"),
         ("downlink after round 0", f"{costs.broadcast} floats, {downlink_s:.3g} s"),
         ("rounds", str(rounds)),

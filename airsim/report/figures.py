@@ -9,6 +9,7 @@ from pathlib import Path
 from airsim import store
 from airsim.errors import ResultsError
 from airsim.report.curves import Curve, Point, axis_of, curves, is_number, label_of, with_unit
+from airsim.scenario import SUBJECT_OF
 from airsim.study.table import RESULTS, StoredSweep
 
 STYLE = Path(__file__).with_name("ieee.mplstyle")
@@ -66,10 +67,12 @@ def _named_apart(drawings: list[Drawing], hues: list[str | None]) -> list[Drawin
 
 
 def run_drawings(run: store.StoredRun) -> list[Drawing]:
-    """Accuracy and Pi_t over the rounds of one run."""
+    """Accuracy, with what else was evaluated, and Pi_t over the rounds of one run."""
+    known = ("accuracy", *(name for name in SUBJECT_OF if any(name in entry for entry in run.rounds)))
+    accuracies = tuple(_by_round(run, name) for name in known)
     pi = tuple(_by_round(run, name) for name in ("pi_predicted", "pi_correlated", "pi_realised"))
     drawings = [
-        Drawing("accuracy-by-round", "round", "", "accuracy", "", (_by_round(run, "accuracy"),)),
+        Drawing("accuracy-by-round", "round", "", "accuracy", "", accuracies),
         Drawing("pi-by-round", "round", "", "pi", "", pi),
     ]
     return [drawing for drawing in drawings if drawing.can_be_drawn]

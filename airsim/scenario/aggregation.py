@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from airsim.scenario.fields import Count, Flag, Fraction, NotNegative, Positive, Section
+from airsim.scenario.fields import Count, Flag, Fraction, NotNegative, Positive, Section, Share, exactly
 from airsim.scenario.problems import Problem, ProblemsError
 
 GRADIENT_METHOD: Final = "airpfed-lora"
@@ -59,6 +59,42 @@ class Aggregation(Section):
     proximal_weight: NotNegative = 0.01
     contrastive_weight: NotNegative = 1.0
     temperature: Positive = 0.5
+
+
+class Participation(Section):
+    """How many devices take part in a round, drawn anew each time: all, unless a field is given.
+
+    Give a `share` of all devices (to the nearest whole number, at least one), or how many `devices`.
+    """
+
+    share: Share | None = None
+    devices: Count | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Participation":
+        if self.share is not None and self.devices is not None:
+            message = f"share {self.share:g} and devices {self.devices} are both given"
+            raise ProblemsError(Problem(message, "give one of them", ("share",), (("devices",),)))
+        return self
+
+    def of(self, num_devices: int) -> int:
+        """Devices per round, of so many."""
+        if self.devices is not None:
+            return self.devices
+        return num_devices if self.share is None else max(1, int(self.share * num_devices + 0.5))
+
+
+class Server(Section):
+    """The step that receivers take on aggregated gradients, with `learning.learning_rate`.
+
+    `momentum` belongs to `momentum`, `betas` and `epsilon` to `adam`, which is `adamw` without weight decay.
+    Every receiver remembers its own aggregates from round to round.
+    """
+
+    optimiser: Literal["sgd", "momentum", "adam"] = "sgd"
+    momentum: Fraction = 0.9
+    betas: Annotated[tuple[Fraction, Fraction], exactly(2, "[0.9, 0.999]")] = (0.9, 0.999)
+    epsilon: Positive = 1e-8
 
 
 class Training(Section):

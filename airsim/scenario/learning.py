@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from airsim.scenario.aggregation import Training
+from airsim.scenario.aggregation import Participation, Server, Training
 from airsim.scenario.fields import (
     NOT_EMPTY,
     AllOrCount,
@@ -224,7 +224,7 @@ Data = Annotated[ImageData | TextData, Field(discriminator="kind"), default_kind
 
 
 class Learning(Section):
-    """What is learned, and how devices train between two uploads."""
+    """What is learned, who takes part in a round, and how devices train and receivers step."""
 
     model: Model = Field(default_factory=Mlp)
     data: Data = Field(default_factory=ImageData)
@@ -232,6 +232,8 @@ class Learning(Section):
     learning_rate: Positive = 0.15
     batch: Batch = "full"
     training: Training = Field(default_factory=Training)
+    server: Server = Field(default_factory=Server)
+    participation: Participation = Field(default_factory=Participation)
 
     @model_validator(mode="after")
     def _check(self) -> "Learning":

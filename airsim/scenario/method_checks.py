@@ -7,6 +7,7 @@ from airsim.scenario.aggregation import (
     MIXED_RANK_METHODS,
     NONLINEAR_METHODS,
     Aggregation,
+    Server,
     Training,
 )
 from airsim.scenario.channel import Uplink
@@ -24,11 +25,28 @@ def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> li
     found = _air_problems(method, uplink)
     if method == GRADIENT_METHOD:
         return found + _gradient_problems(learning)
+    found += _server_problems(method, learning.server)
     if isinstance(learning.model, Transformer):
         found += _transformer_problems(method, learning.model)
     if method in FULL_MODEL_METHODS:
         return found + _full_model_problems(method, learning)
     return found + _adapter_problems(method, learning.adapters)
+
+
+def participant_problems(aggregation: Aggregation, learning: Learning, num_devices: int) -> list[Problem]:
+    """Rounds of more devices than there are, or of fewer than the method can work with."""
+    cohort: Path = ("network", "devices", "per_edge_server")
+    asked, path = learning.participation.devices, ("learning", "participation", "devices")
+    if asked is not None and asked > num_devices:
+        message = f"{asked} devices cannot take part in a round of {num_devices}"
+        hint = f"give at most {num_devices}, or leave participation out for all"
+        return [Problem(message, hint, path, (cohort,))]
+    present = learning.participation.of(num_devices)
+    if aggregation.method == "fedinc" and aggregation.clusters > present:
+        message = f"{aggregation.clusters} clusters cannot be made of {present} devices in a round"
+        others: tuple[Path, ...] = (METHOD, path, ("learning", "participation", "share"), cohort)
+        return [Problem(message, f"give at most {present}", ("aggregation", "clusters"), others)]
+    return []
 
 
 def _air_problems(method: str, uplink: Uplink) -> list[Problem]:
@@ -71,6 +89,15 @@ def _transformer_problems(method: str, model: Transformer) -> list[Problem]:
         path = ("learning", "model", "heads")
         return [Problem(message, f"set heads: frozen, or choose {GRADIENT_METHOD}", path, (METHOD,))]
     return []
+
+
+def _server_problems(method: str, server: Server) -> list[Problem]:
+    """What other methods average are trained adapters or models, which take no step of a server."""
+    if server.optimiser == "sgd":
+        return []
+    message = f"{method} averages what devices have trained: its server has no gradient to step along"
+    hint = f"leave learning.server out, or choose {GRADIENT_METHOD}"
+    return [Problem(message, hint, ("learning", "server", "optimiser"), (METHOD,))]
 
 
 def _full_model_problems(method: str, learning: Learning) -> list[Problem]:

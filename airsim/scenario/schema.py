@@ -10,13 +10,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from airsim.errors import ScenarioError
-from airsim.scenario import checks, grid, messages, method_checks, names, tree
+from airsim.scenario import checks, grid, messages, method_checks, names, record_checks, tree
 from airsim.scenario.aggregation import Aggregation
 from airsim.scenario.channel import Allocation, Channel, Uplink
 from airsim.scenario.fields import Count, Natural, Section, Slug
 from airsim.scenario.learning import BaseFile, Learning
 from airsim.scenario.network import Links, Network
 from airsim.scenario.problems import raise_any
+from airsim.scenario.record import Record
 from airsim.scenario.sweep import Figure, Sweep
 from airsim.scenario.texts import Transformer
 from optim import quantity, strict_yaml
@@ -26,13 +27,6 @@ class Stop(Section):
     """When a run ends."""
 
     rounds: Count = 300
-
-
-class Record(Section):
-    """How often accuracy is measured, and how many rounds keep their timeline."""
-
-    evaluate_every: Count = 10
-    timeline_rounds: Natural = 1
 
 
 class Scenario(Section):
@@ -83,6 +77,11 @@ class Scenario(Section):
     def num_devices(self) -> int:
         """Devices of all tasks."""
         return self.num_edge_servers * self.network.devices.per_edge_server
+
+    @property
+    def devices_per_round(self) -> int:
+        """Devices that take part in each round."""
+        return self.learning.participation.of(self.num_devices)
 
     def written(self) -> dict[str, Any]:
         """What was written, in canonical text and without defaults: a file with it gives this scenario."""
@@ -140,7 +139,10 @@ class Scenario(Section):
     def _check(self) -> "Scenario":
         problems = checks.task_problems(self.learning.data, self.network.devices)
         problems += method_checks.problems(self.aggregation, self.learning, self.uplink)
+        problems += method_checks.participant_problems(self.aggregation, self.learning, self.num_devices)
+        problems += record_checks.problems(self.record, self.aggregation)
         problems += checks.figure_problems(self.figures, self.sweep)
+        problems += record_checks.figure_problems(self.figures, self.sweep, self.record)
         if self.sweep is not None and not problems:
             problems = checks.key_problems(Scenario, self.sweep)
             problems = problems or checks.point_problems(Scenario, self._single(), self.sweep)

@@ -21,6 +21,12 @@ ResultColumn = Literal[
     "energy_j",
     "channel_uses",
     "rounds",
+    # Where `record.also_evaluate` asks for them.
+    "accuracy_global",
+    "accuracy_global_worst_task",
+    "accuracy_cross_task",
+    "accuracy_devices",
+    "accuracy_worst_decile",
 ]
 
 

@@ -10,14 +10,16 @@ from typing import Any, get_args
 
 from airsim import store
 from airsim.errors import ResultsError
-from airsim.scenario import ResultColumn, Scenario
+from airsim.scenario import SUBJECT_OF, ResultColumn, Scenario
 
 RESULTS = "results.csv"
 FAILURES = "failures.json"
 TRIALS = "trials"
 SWEEP_SCENARIO = "sweep.lock.yaml"
 
-MEASURES: tuple[str, ...] = get_args(ResultColumn)
+COLUMNS: tuple[str, ...] = get_args(ResultColumn)
+EXTRAS: tuple[str, ...] = tuple(name for name in COLUMNS if name in SUBJECT_OF)
+MEASURES: tuple[str, ...] = tuple(name for name in COLUMNS if name not in SUBJECT_OF)
 
 Row = tuple[Mapping[str, Any], int, Mapping[str, float | int]]
 
@@ -33,13 +35,17 @@ class StoredSweep:
 
 
 def write_results(folder: Path, rows: Sequence[Row]) -> None:
-    """Write `results.csv`; a trial without a result has empty cells, never a number."""
+    """Write `results.csv`; a trial without a result has empty cells, never a number.
+
+    What runs evaluate only when asked has a column where some trial has it.
+    """
     keys = list(rows[0][0])
+    measures = [*MEASURES, *(name for name in EXTRAS if any(name in summary for _, _, summary in rows))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*keys, "seed", *MEASURES])
+    writer.writerow([*keys, "seed", *measures])
     for values, seed, summary in rows:
-        writer.writerow([*(values[key] for key in keys), seed, *(summary.get(name, "") for name in MEASURES)])
+        writer.writerow([*(values[key] for key in keys), seed, *(summary.get(name, "") for name in measures)])
     store.write_atomically(folder / RESULTS, text.getvalue())
 
 

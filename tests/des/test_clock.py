@@ -111,12 +111,40 @@ def test_a_late_message_of_an_earlier_round_does_not_count_in_this_one():
     from airsim.des.timeline import Timeline
 
     env = simpy.Environment(initial_time=0.0)
-    inbox, base, devices = simpy.Store(env), simpy.Store(env), [simpy.Store(env), simpy.Store(env)]
+    inbox, base, devices = simpy.Store(env), simpy.Store(env), {0: simpy.Store(env), 1: simpy.Store(env)}
+    order = RoundOrder(7, frozenset({0, 1}), (0,))
     env.process(edge_server(env, 0, 0.0, EdgeServerPorts(inbox, base, devices), Timeline()))
-    for message in (Uploaded(6, 1), RoundOrder(7), Uploaded(6, 0), Uploaded(7, 0)):
+    for message in (Uploaded(6, 1), order, Uploaded(6, 0), Uploaded(7, 0)):
         inbox.put(message)
     env.run(until=1.0)
     assert base.items == []
     inbox.put(Uploaded(7, 1))
     env.run(until=2.0)
     assert base.items == [EdgeReport(7, 0)]
+
+
+def test_only_those_who_are_asked_compute_send_and_cost_and_silent_tasks_have_no_slot():
+    work, records = Recorder(airtime()), []
+    asked = {0: (2,), 1: (0, 2)}.__getitem__
+    some = replace(profile(), participants=asked)
+    run_rounds(some, work, 2, records.append)
+    assert work.calls == [("begin", 0, (2,)), ("finish", 0), ("begin", 1, (0, 2)), ("finish", 1)]
+    story = [(span.stop_s, span.actor, span.phase) for span in records[0].spans]
+    assert story == [
+        (0.25, "base-station", "downlink"),
+        (0.75, "edge-server-1", "downlink"),  # the other edge server has nobody to speak to
+        (1.75, "device-2", "compute"),
+        (1.875, "device-2", "statistics"),
+        (5.875, "device-2", "s-phase"),
+        (6.875, "device-2", "p-phase"),  # task 1 has the first slot, since task 0 is silent
+        (6.875, "edge-server-1", "merge"),
+        (6.875, "base-station", "merge"),
+    ]
+    assert [record.energy_j for record in records] == [3.5, 7.0]
+    assert "device-1" not in {span.actor for record in records for span in record.spans}
+
+
+def test_a_round_that_nobody_is_asked_to_is_refused():
+    nobody = NetworkProfile((0,), [1.0], [0.5], profile().durations, lambda index: ())
+    with pytest.raises(ValueError, match="round 0 has no participants"):
+        run_rounds(nobody, Recorder(airtime()), 1, lambda record: None)

@@ -12,6 +12,7 @@ from sentences import both_sources, word_tokeniser
 from airsim import Scenario, run
 from airsim.build import adapter_sizes, build_simulation, fingerprint
 from airsim.errors import DataError, ScenarioError
+from airsim.learn.evaluation import HeadPolicy, evaluate_across
 from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD, MethodName
 
 ENCODER = {
@@ -86,6 +87,23 @@ def test_trained_heads_travel_with_the_personal_payload_and_change_the_phases_sh
     assert federation.entries == trained
     assert federation.stream_weights[0] == pytest.approx(trained[0] / sum(trained))
     assert federation.symbols_personal == (trained[1] + 1) // 2
+
+
+def test_the_head_that_answers_another_task_is_the_one_that_the_scenario_names(scenario):
+    changes = {"learning__learning_rate": 0.1, "stop__rounds": 4}
+    changes |= {"record__evaluate_every": 4, "record__also_evaluate": ["cross-task", "devices"]}
+    found = {}
+    for policy in HeadPolicy:
+        named = policy.name.lower().replace("_", "-")
+        engine = build_simulation(scenario(**changes, record__head_policy=named)).engine
+        for index in range(4):
+            engine.begin(index, range(4))
+            engine.finish(index)
+        learner = engine.learner
+        models = (learner.model, engine.adapters, learner.scale, learner.cohort.data.tests)
+        found[policy] = engine.evaluate()["accuracy_cross_task_per_model"]
+        assert found[policy] == evaluate_across(*models, policy).all_tasks.tolist()
+    assert found[HeadPolicy.TESTED_TASK] != found[HeadPolicy.OWN_TASK]
 
 
 def test_keeping_the_lower_layers_changes_no_result(scenario):
@@ -196,6 +214,18 @@ def test_an_encoder_learns_two_tasks_with_one_adapter_and_local_steps(scenario):
     )
     metrics = run(built).metrics
     assert metrics["loss"][-1] < 0.7 * metrics["loss"][0]
+
+
+def test_some_devices_train_an_encoder_and_answer_other_tasks_with_either_head(scenario):
+    across = {}
+    for policy in ("tested-task", "own-task"):
+        changes = {"record__also_evaluate": ["cross-task", "global"], "record__head_policy": policy}
+        built = method_scenario(scenario, "hetlora", learning__participation__devices=3, **changes)
+        across[policy] = run(built.with_overrides({"stop.rounds": 2, "record.evaluate_every": 2})).metrics
+    one, other = across.values()
+    assert one["loss"] == other["loss"] and one["accuracy"][-1] == other["accuracy"][-1]
+    differing = [key for key in one if one[key][-1] != other[key][-1]]
+    assert differing and all("cross" in key or "all_tasks" in key for key in differing)
 
 
 def test_a_task_without_files_names_what_is_missing(scenario):

@@ -40,7 +40,7 @@ class FullTraining:
         losses = torch.zeros(len(data.devices))
         after = {name: x.clone() for name, x in before.parameters.items()}
         for places in self._chunks([split.size for split in data.splits]):
-            loss, trained = self._train(_rows(before, places), data.take(places), draws)
+            loss, trained = self._train(before.take(places), data.take(places), draws)
             losses[places] = loss
             for name, x in trained.items():
                 after[name][places] = x
@@ -83,9 +83,3 @@ def _mean_losses(logits: Float[Tensor, "K B C"], batch: PaddedBatch) -> Float[Te
     log_probabilities = torch.log_softmax(logits, dim=-1)
     picked = log_probabilities.gather(-1, batch.y.unsqueeze(-1)).squeeze(-1)
     return -(picked * batch.weights).sum(dim=-1)
-
-
-def _rows(stack: ModelStack, places: Sequence[int]) -> ModelStack:
-    chosen = list(places)
-    parts = [{name: x[chosen] for name, x in part.items()} for part in (stack.parameters, stack.private)]
-    return ModelStack(*parts)

@@ -1,5 +1,6 @@
 """Methods on full parameters: every device trains a whole model between two uploads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -8,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from airsim.learn.data.tasks import FederatedData
-from airsim.learn.evaluation import Evaluation, means
+from airsim.learn.evaluation import Evaluation, Subject, means
 from airsim.learn.federated.base import AbstractLearner, LocalRound, require_finite, weighted_view
 from airsim.learn.federated.full_training import FullTraining
 from airsim.learn.federated.local_terms import ControlTerm
 from airsim.learn.local_data import LocalData
-from airsim.learn.models.heads import classification_scores
+from airsim.learn.models.heads import SampleScores, classification_scores
 from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, participants_of
 from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold, expand
@@ -32,7 +33,10 @@ class ModelFederation:
 @final
 @dataclass(frozen=True)
 class ModelLearner(AbstractLearner[ModelFederation]):
-    """All devices take part in every round; the base model is where training starts."""
+    """Rounds of all devices or of some; the base model is where training starts.
+
+    A device that sits out keeps what is its own: its control variate, or its model of its last participation.
+    """
 
     operator: AbstractAggregationOperator[ModelStack, ModelState]
     training: FullTraining
@@ -55,18 +59,22 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         begun = (*server.parameters.values(), *server.control.values())
         return ModelFederation(server, held, sum(tensor.numel() for tensor in begun))
 
-    def train(self, state: ModelFederation, round_index: int) -> LocalRound[ModelFederation]:
-        training, own = self.training, LocalData(self.devices, self.data.devices)
+    def train(
+        self, state: ModelFederation, round_index: int, participants: Sequence[int] | None = None
+    ) -> LocalRound[ModelFederation]:
+        devices = list(self.devices if participants is None else participants)
+        before = state.held if len(devices) == len(self.devices) else state.held.take(devices)
+        training, own = self.training, LocalData(devices, [self.data.devices[device] for device in devices])
         if isinstance(self.operator, Scaffold):
             training = replace(training, term=ControlTerm(state.server.control))
-        losses, trained = training.run(state.held, own, (self.streams, round_index))
-        require_finite(losses, round_index, self.learning_rate)
-        sizes = [float(split.size) for split in self.data.devices]
-        steps = torch.tensor([float(training.schedule.steps_of(int(size))) for size in sizes])
-        private = training.term.private(state.held, trained, steps * self.learning_rate)
+        losses, trained = training.run(before, own, (self.streams, round_index))
+        require_finite(losses, round_index, self.learning_rate, devices)
+        steps = torch.tensor([float(training.schedule.steps_of(split.size)) for split in own.splits])
+        private = training.term.private(before, trained, steps * self.learning_rate)
         after = ModelStack(trained, private)
-        view = RoundView(round_index, state.server, participants_of(sizes, [1] * len(sizes), self.devices))
-        sent = self.operator.encode(state.held, after, view)
+        sizes = [float(split.size) for split in self.data.devices]
+        view = RoundView(round_index, state.server, participants_of(sizes, [1] * len(sizes), devices))
+        sent = self.operator.encode(before, after, view)
         return LocalRound(weighted_view(self.operator, sent, view), after, losses, sent)
 
     def merge(
@@ -74,18 +82,31 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     ) -> ModelFederation:
         update = self.operator.decode(received, local.view)
         server, entries = update.state, self.operator.broadcast_entries(update, local.view)
-        return ModelFederation(server, self.operator.broadcast(server, local.after, self.devices), entries)
+        devices = local.view.participants.devices
+        held = self.operator.broadcast(server, local.after, devices)
+        if len(devices) < len(self.devices):
+            private = state.held.put(devices, held).private
+            held = ModelStack(expand(server.parameters, len(self.devices)), private)
+        return ModelFederation(server, held, entries)
 
     def broadcast_entries(self, state: ModelFederation) -> int:
         return state.broadcast_entries
 
     def evaluate(self, state: ModelFederation) -> Evaluation:
-        results = []
-        for task, split in enumerate(self.data.tests):
-            _, logits = self.base.forward_with(state.server.parameters, split.x)
-            results.append(means(classification_scores(logits, split.y), task))
+        results = [means(self.scores(state, 0, task), task) for task in range(len(self.data.tests))]
         accuracies, losses = zip(*results, strict=True)
         return Evaluation(accuracies, losses)
+
+    def evaluate_global(self, state: ModelFederation) -> Evaluation:
+        return replace(self.evaluate(state), subject=Subject.GLOBAL)
+
+    def scores(self, state: ModelFederation, device: int, task: int, head: int | None = None) -> SampleScores:
+        split = self.data.tests[task]
+        _, logits = self.base.forward_with(state.server.parameters, split.x)
+        return classification_scores(logits, split.y)
+
+    def twins(self, state: ModelFederation) -> list[int]:
+        return [0] * len(self.devices)
 
     def named_tensors(self, state: ModelFederation) -> dict[str, Tensor]:
         """The server's model."""

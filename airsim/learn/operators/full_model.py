@@ -43,6 +43,22 @@ class ModelStack:
     parameters: Parameters
     private: Parameters
 
+    def take(self, rows: Sequence[int]) -> "ModelStack":
+        """Some of the devices, by their place in the stack."""
+        chosen = list(rows)
+        parts = [{name: x[chosen] for name, x in part.items()} for part in (self.parameters, self.private)]
+        return ModelStack(*parts)
+
+    def put(self, rows: Sequence[int], stack: "ModelStack") -> "ModelStack":
+        """The same stack with these devices replaced; the one at hand is left as it is."""
+        places = torch.tensor(list(rows))
+        pairs = ((self.parameters, stack.parameters), (self.private, stack.private))
+        parts = [
+            {name: x.index_copy(0, places.to(x.device), new[name]) for name, x in old.items()}
+            for old, new in pairs
+        ]
+        return ModelStack(*parts)
+
 
 ModelView = RoundView[ModelState]
 
