@@ -60,13 +60,20 @@ def _airsim(
 
 
 @app.command("run")
-def _run(file: File, overrides: Overrides = None, out: Out = None) -> None:
+def _run(
+    file: File,
+    overrides: Overrides = None,
+    out: Out = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads that share a large cohort's devices; the bits stay the same.")
+    ] = 1,
+) -> None:
     """Simulate one scenario and keep the run: metrics, adapters, manifest."""
     with _told_plainly():
         from airsim.report.progress import show_run
 
         scenario = _load(file, overrides)
-        show_run(scenario, out)
+        show_run(scenario, out, threads)
 
 
 @app.command("sweep")

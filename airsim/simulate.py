@@ -16,6 +16,7 @@ from airsim import store
 from airsim.build import Simulation, build_simulation, fingerprint
 from airsim.des import RoundRecord, run_rounds
 from airsim.errors import ScenarioError
+from airsim.learn.parallel import allowed_threads
 from airsim.scenario import SUBJECT_OF, Scenario
 
 OnRound = Callable[[Mapping[str, Any]], None]
@@ -35,13 +36,20 @@ class RunResult:
     folder: Path | None
 
 
-def run(scenario: Scenario, *, out: Path | str | None = None, on_round: OnRound | None = None) -> RunResult:
+def run(
+    scenario: Scenario,
+    *,
+    out: Path | str | None = None,
+    on_round: OnRound | None = None,
+    threads: int = 1,
+) -> RunResult:
     """Simulate a scenario; with `out`, keep the run in that very folder.
 
     A folder that already holds this run is read instead of computed again. `on_round` receives the
-    metrics of each round as it ends.
+    metrics of each round as it ends. More `threads` share the devices of a large cohort; the bits stay.
 
     Raises:
+        ValueError: fewer than one thread.
         ScenarioError, DataError: the scenario cannot be built, or is a sweep.
         DivergenceError: training left the finite numbers; nothing is kept.
         ResultsError: `out` holds something else.
@@ -51,7 +59,16 @@ def run(scenario: Scenario, *, out: Path | str | None = None, on_round: OnRound 
             f"scenario '{scenario.name}' sweeps over {len(scenario.trials())} trials: use sweep, "
             "or set sweep=null for a single run of its base values"
         )
+    if threads < 1:
+        raise ValueError(f"threads = {threads}: give at least 1")
     name = fingerprint(scenario)
+    with allowed_threads(threads):
+        return _run_or_read(scenario, name, out, on_round)
+
+
+def _run_or_read(
+    scenario: Scenario, name: str, out: Path | str | None, on_round: OnRound | None
+) -> RunResult:
     if out is None:
         return _result(name, _simulate(scenario, on_round), None)
     folder = Path(out).resolve()  # links and dots are settled before anything is computed
@@ -176,7 +193,10 @@ def _result(name: str, rounds: Any, folder: Path | None) -> RunResult:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run kernels on one thread: bits then depend neither on the number of cores nor on its choice."""
+    """Run kernels on one thread: bits then depend neither on the number of cores nor on its choice.
+
+    Several threads share pieces of work instead, each with kernels of one thread.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

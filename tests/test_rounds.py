@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from airsim import rounds, run, sweep
 from airsim.build import build_simulation
 from airsim.errors import DivergenceError
 from airsim.learn.adapters import flatten
+from airsim.learn.models.mlp import FrozenMLP
 
 
 def ideal_aggregates(engine, round_index=0):
@@ -119,12 +121,35 @@ def test_a_cohort_of_which_only_sums_exist_makes_the_same_round(scenario, monkey
 
 def test_receivers_that_need_every_row_get_them_also_from_a_streamed_cohort(scenario, monkeypatch):
     config = scenario(learning__batch=4, uplink__air="antenna")
-    kept, _, wanted = one_round(config)
+    kept, _, _ = one_round(config)
     monkeypatch.setattr(rounds, "PAYLOAD_BYTES_SUMMED", 0)
-    streamed, received = played(config)
-    for one, other in zip(wanted, received, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
-    assert streamed.metrics["pi_realised"] == pytest.approx(kept.metrics["pi_realised"], rel=1e-3)
+    streamed, _ = played(config)
+    # A beam's phase is free and turns with the moments' rounding, and the antennas' noise with it.
+    for name in ("mse_predicted", "mse_correlated"):
+        np.testing.assert_allclose(streamed.metrics[name], kept.metrics[name], rtol=1e-3)
+
+
+@pytest.mark.parametrize("summed_from", [0, 2**30], ids=["sums alone", "payloads kept"])
+def test_threads_share_the_devices_and_change_no_bit(scenario, monkeypatch, summed_from):
+    monkeypatch.setattr(rounds, "PAYLOAD_BYTES_SUMMED", summed_from)
+    monkeypatch.setattr("airsim.learn.cohort.DEVICES_PER_CHUNK", 2)
+    monkeypatch.setattr("airsim.learn.streaming.BYTES_PER_CHUNK", 1)
+    config = scenario(learning__batch=4, stop__rounds=2, record__evaluate_every=2)
+    alone, seen = run(config), set()
+    backpropagate = FrozenMLP.backpropagate
+
+    def watched(*arguments):
+        seen.add(threading.get_ident())
+        return backpropagate(*arguments)
+
+    monkeypatch.setattr(FrozenMLP, "backpropagate", watched)
+    assert same(run(config, threads=3).metrics, alone.metrics)
+    assert len(seen) > 1
+
+
+def test_no_thread_at_all_is_refused(scenario):
+    with pytest.raises(ValueError, match="threads = 0: give at least 1"):
+        run(scenario(), threads=0)
 
 
 def same(one, other):

@@ -15,6 +15,7 @@ from airsim.learn.adapters import DualAdapters, LoRAFactors, flatten
 from airsim.learn.batches import pad
 from airsim.learn.data.tasks import FederatedData, Split
 from airsim.learn.models.base import AbstractModel, DeviceGradients
+from airsim.learn.parallel import in_order
 from airsim.randomness import RandomStreams
 
 # Sums over chunks are added in this order, so another number gives other bits.
@@ -98,9 +99,13 @@ class Cohort:
             DivergenceError: the loss of a device is not finite.
         """
         devices = self.in_order(participants)
-        for start in range(0, len(devices), DEVICES_PER_CHUNK):
-            members = devices[start : start + DEVICES_PER_CHUNK]
-            chunk = self._chunk(model, adapters, scale, round_index, members)
+        starts = range(0, len(devices), DEVICES_PER_CHUNK)
+        groups = [devices[start : start + DEVICES_PER_CHUNK] for start in starts]
+
+        def compute(members: list[int]) -> GradientChunk:
+            return self._chunk(model, adapters, scale, round_index, members)
+
+        for chunk in in_order(compute, groups):
             self.require_finite(chunk.devices, chunk.losses, round_index)
             yield chunk
 

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,17 @@ Result = TypeVar("Result")
 # Pieces per thread that are in hand at once: results wait for their turn, and memory stays bounded.
 PIECES_IN_HAND = 2
 CPU = torch.device("cpu")
+_ALLOWED: ContextVar[int | None] = ContextVar("threads that pieces of work may use", default=None)
+
+
+@contextmanager
+def allowed_threads(number: int) -> Iterator[None]:
+    """Inside, pieces of work use this many threads unless told otherwise."""
+    before = _ALLOWED.set(number)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(before)
 
 
 @contextmanager
@@ -35,11 +47,11 @@ def in_order(
 ) -> Iterator[Result]:
     """`work` on every item, in the order of the items; the same bits on any number of threads.
 
-    As many threads as torch was given where `threads` is None, and one for a GPU, whose kernels queue. `work`
-    must not depend on other items.
+    Where `threads` is None, as many as `allowed_threads` says, else as torch was given; and one for a GPU,
+    whose kernels queue. `work` must not depend on other items.
     """
     with one_threaded_kernels() as available:
-        wanted = available if threads is None else threads
+        wanted = threads or _ALLOWED.get() or available
         if wanted == 1 or device.type != "cpu":
             yield from map(work, items)
         else:

@@ -15,7 +15,7 @@ from airsim.scenario import Scenario
 LINES_PER_RUN = 10
 
 
-def show_run(scenario: Scenario, out: Path | None) -> None:
+def show_run(scenario: Scenario, out: Path | None, threads: int) -> None:
     """Run a scenario with progress, then say what came out and where it is."""
     from airsim.simulate import default_folder, is_finished, run
 
@@ -31,9 +31,11 @@ def show_run(scenario: Scenario, out: Path | None) -> None:
                 scenario,
                 out=folder,
                 on_round=lambda metrics: progress.update(task, advance=1, note=_note(metrics)),
+                threads=threads,
             )
     else:
-        result = run(scenario, out=folder, on_round=_line_printer(console, scenario.stop.rounds))
+        printer = _line_printer(console, scenario.stop.rounds)
+        result = run(scenario, out=folder, on_round=printer, threads=threads)
     console.print(summary_line(result.summary))
     console.print(f"saved {folder}", soft_wrap=True)
 

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from airsim.learn.parallel import PIECES_IN_HAND, in_order, one_threaded_kernels
+from airsim.learn.parallel import PIECES_IN_HAND, allowed_threads, in_order, one_threaded_kernels
 
 
 def test_results_come_in_the_order_of_the_items_however_long_each_takes():
@@ -45,3 +45,11 @@ def test_an_error_in_a_piece_reaches_the_reader_and_the_number_of_threads_is_res
     with one_threaded_kernels():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_pieces_use_as_many_threads_as_are_allowed():
+    meeting = threading.Barrier(3, timeout=10)
+    with allowed_threads(3):
+        list(in_order(lambda _: meeting.wait(), range(3)))
+    with allowed_threads(1):
+        assert set(in_order(lambda _: threading.get_ident(), range(3))) == {threading.get_ident()}
