@@ -1,16 +1,16 @@
 """From a scenario to objects: the only place that knows all layers."""
 
 import functools
-import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from airsim import store
-from airsim.builders import methods, texts
+from airsim.builders import bases, methods, texts
+from airsim.builders.costs import RoundCosts, round_costs
 from airsim.builders.partitions import build_partition
 from airsim.builders.rounds import build_assessment, build_draw, build_server_optimiser
 from airsim.channel import (
@@ -30,7 +30,7 @@ from airsim.des import Durations, NetworkProfile
 from airsim.errors import ScenarioError
 from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters, payload_size
 from airsim.learn.cohort import Cohort
-from airsim.learn.data.sources import FORMATS, ImageSource, load_digits, load_mnist
+from airsim.learn.data.sources import ImageSource, load_digits, load_mnist
 from airsim.learn.data.tasks import (
     FederatedData,
     FederationPlan,
@@ -39,9 +39,8 @@ from airsim.learn.data.tasks import (
     build_federated_data,
 )
 from airsim.learn.models.base import AbstractModel
-from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
-from airsim.learn.pretraining import PretrainingSpec, base_checksum, load_base, pretrain_base, random_base
+from airsim.learn.pretraining import base_checksum, random_base
 from airsim.method_rounds import MethodEngine, Routes
 from airsim.orthogonal import OrthogonalUplink
 from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare, num_symbols, transfer_s
@@ -49,7 +48,7 @@ from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
 from airsim.scenario import Scenario
 from airsim.scenario.aggregation import GRADIENT_METHOD
-from airsim.scenario.learning import Mlp
+from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import TextData, Transformer
 from airsim.uplink import (
     AbstractUplink,
@@ -108,9 +107,12 @@ def build_simulation(scenario: Scenario) -> Simulation:
     config = scenario.learning.model
     if isinstance(config, Transformer):
         network = texts.build_transformer(config, data, streams)
+        if scenario.aggregation.method != GRADIENT_METHOD:
+            return _method_rounds(scenario, data, network, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
         return _gradient_rounds(scenario, data, (network, adapters), streams)
-    model = build_base(scenario, config, data, streams)
+    assert isinstance(scenario.learning.data, ImageData)
+    model = bases.build_base(config, bases.base_plan(config, scenario.learning.data), data, streams)
     if scenario.aggregation.method != GRADIENT_METHOD:
         return _method_rounds(scenario, data, model, streams)
     own = scenario.learning.adapters
@@ -142,12 +144,13 @@ def _gradient_rounds(
     flops = [
         cohort.samples_per_round(k) * model.flops_per_sample(sum(ranks)) for k in range(cohort.num_devices)
     ]
-    profile = build_profile(scenario, data.task_of_device, flops, (sizes.shared, sizes.personal))
+    broadcasts = (lambda round_index: sizes.shared, sizes.personal)
+    profile = build_profile(scenario, data.task_of_device, flops, broadcasts)
     return Simulation(engine, profile, data.checksum)
 
 
 def _method_rounds(
-    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractModel, streams: RandomStreams
 ) -> Simulation:
     """Any number of local steps, and what the method sends of their outcome."""
     federation = _federation(data, AdapterRanks(max(scenario.learning.adapters.shared_rank, 1), 0), (0, 0))
@@ -163,8 +166,8 @@ def _method_rounds(
     assessment = build_assessment(scenario, data)
     engine = MethodEngine(learner, routes, federation, bandwidth_hz, streams, assessment)
     flops = methods.local_flops(scenario, data, model)
-    sizes = (methods.broadcast_size(scenario, model), 0)
-    return Simulation(engine, build_profile(scenario, data.task_of_device, flops, sizes), data.checksum)
+    broadcasts = (lambda round_index: engine.broadcast_entries, 0)
+    return Simulation(engine, build_profile(scenario, data.task_of_device, flops, broadcasts), data.checksum)
 
 
 def _federation(data: FederatedData, ranks: AdapterRanks, symbols: tuple[int, int]) -> Federation:
@@ -191,13 +194,20 @@ def load_source(name: str) -> ImageSource:
     return load_mnist(Path(folder) if folder else None)
 
 
-def layer_widths(scenario: Scenario) -> list[int]:
-    """Widths of the model from pixels to classes."""
-    data, model = scenario.learning.data, scenario.learning.model
-    if isinstance(data, TextData) or isinstance(model, Transformer):
-        raise ScenarioError("learning.model: a transformer has no list of widths; its network says them")
-    facts = FORMATS[data.name]
-    return [facts.num_features, *model.hidden, facts.num_classes]
+def method_costs(scenario: Scenario) -> RoundCosts:
+    """What a round costs with a method that trains between uploads; no base is pretrained for it."""
+    streams = RandomStreams(scenario.seed)
+    data, config = build_data(scenario, streams), scenario.learning.model
+    if isinstance(config, Transformer):
+        lazy = config.model_copy(update={"keep_lower_layers": False})
+        model: AbstractModel = texts.build_transformer(lazy, data, streams)
+    else:
+        assert isinstance(scenario.learning.data, ImageData)
+        model = random_base(bases.base_plan(config, scenario.learning.data), streams)
+    learner = methods.build_learner(scenario, data, model, streams)
+    draw = build_draw(scenario)
+    participants = range(scenario.num_devices) if draw is None else draw(0)
+    return round_costs(learner, [split.size for split in data.devices], participants)
 
 
 def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
@@ -213,15 +223,11 @@ def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
         network = texts.build_transformer(lazy, data, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
         return payload_size(adapters.shared), payload_size(adapters.personal)
-    widths = layer_widths(scenario)
-    ends = sum(inputs + outputs for inputs, outputs in itertools.pairwise(widths))
     own = scenario.learning.adapters
+    assert isinstance(scenario.learning.data, ImageData)
+    plan = bases.base_plan(config, scenario.learning.data)
+    ends = sum(sum(shape) for shape in plan.adapted_shapes.values())
     return ends * own.shared_rank, ends * own.personal_rank
-
-
-def cache_folder() -> Path:
-    """Where pretrained bases are kept: `AIRSIM_CACHE_DIR`, or the user's cache."""
-    return Path(os.environ.get("AIRSIM_CACHE_DIR") or pooch.os_cache("airsim"))
 
 
 def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
@@ -237,19 +243,6 @@ def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
         partition=build_partition(config.partition),
     )
     return build_federated_data(load_source(config.name), plan, streams)
-
-
-def build_base(scenario: Scenario, config: Mlp, data: FederatedData, streams: RandomStreams) -> FrozenMLP:
-    """The frozen base: pretrained on the public split, random, or from a file."""
-    widths = layer_widths(scenario)
-    if config.base.kind == "file":
-        return load_base(Path(config.base.path), widths)
-    if config.base.kind == "random":
-        return random_base(widths, streams)
-    spec = PretrainingSpec(
-        config.base.steps, config.base.batch, config.base.learning_rate, config.base.momentum
-    )
-    return pretrain_base(data.public, widths, spec, streams, cache_folder())
 
 
 def build_topology(scenario: Scenario, streams: RandomStreams) -> Topology:
@@ -336,18 +329,24 @@ def build_uplink(scenario: Scenario, federation: Federation, streams: RandomStre
 
 
 def build_profile(
-    scenario: Scenario, task_of_device: tuple[int, ...], flops: list[int], payload_sizes: tuple[int, int]
+    scenario: Scenario,
+    task_of_device: tuple[int, ...],
+    flops: list[int],
+    broadcasts: tuple[Callable[[int], int], int],
 ) -> NetworkProfile:
-    """The clock's view: how long each device computes, and how long the digital links take."""
+    """The clock's view: how long each device computes, and how long the digital links take.
+
+    `broadcasts` are real numbers: the base station's by round, and an edge server's to its task.
+    """
     devices, links = scenario.network.devices, scenario.links
     compute_s = [work / devices.speed for work in flops]
-    shared, personal = payload_sizes
+    shared, personal = broadcasts
     return NetworkProfile(
         task_of_device=task_of_device,
         compute_s=compute_s,
         compute_energy_j=[devices.compute_power * seconds for seconds in compute_s],
         durations=Durations(
-            shared_downlink_s=transfer_s(shared, links.downlink_rate),
+            shared_downlink_s=lambda round_index: transfer_s(shared(round_index), links.downlink_rate),
             personal_downlink_s=transfer_s(personal, links.downlink_rate),
             statistics_s=transfer_s(STATISTICS_FLOATS, links.control_rate),
         ),

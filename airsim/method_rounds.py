@@ -89,6 +89,11 @@ class MethodEngine:
         self.state = self.learner.merge(self.state, local, received)
         self._upload = self._local = None
 
+    @property
+    def broadcast_entries(self) -> int:
+        """Real numbers of the broadcast that the next round begins with."""
+        return self.learner.broadcast_entries(self.state)
+
     def evaluate(self) -> Metrics:
         """Accuracy and loss of the devices' models on held-out samples."""
         return self._assessment.metrics(FederatedModels(self.learner, self.state))

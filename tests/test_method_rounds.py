@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from airsim import Scenario
-from airsim.build import build_simulation
+from airsim.build import build_simulation, method_costs
 from airsim.errors import DivergenceError, ScenarioError
+from airsim.learn.adapter_stack import AdapterStack
+from airsim.learn.adapters import LoRAFactors
 from airsim.learn.operators.base import OnAir, aggregate
 from airsim.learn.operators.catalogue import METHODS
+from airsim.learn.operators.factor_averaging import HetLoRA, tail_penalty
 from airsim.scenario.aggregation import (
     DENSE_METHODS,
     FULL_MODEL_METHODS,
@@ -27,9 +30,19 @@ AVERAGING = tuple(name for name in NAMES if name != GRADIENT_METHOD)
 
 def engine_of(scenario, method, **changes):
     """The engine of a method on the small scenario, every payload without error unless told otherwise."""
+    return simulation_of(scenario, method, **changes).engine
+
+
+def simulation_of(scenario, method, **changes):
+    """The engine, and the clock's view of it."""
+    return build_simulation(small(scenario, method, **changes))
+
+
+def small(scenario, method, **changes):
+    """The scenario of both."""
     free = {"uplink__mode": "error-free", "uplink__nonlinear": "orthogonal"}
     fixed = {"learning__adapters__personal_rank": 0, "learning__training__steps": 3, "learning__batch": 8}
-    return build_simulation(scenario(aggregation__method=method, **free | fixed | changes)).engine
+    return scenario(aggregation__method=method, **free | fixed | changes)
 
 
 def played(engine, rounds=1):
@@ -77,6 +90,53 @@ def test_channel_uses_are_half_the_real_numbers_that_travel(scenario, method):
     assert engine.channel_uses == uses
     assert airtime.shared_s == pytest.approx(uses / 1e6)
     assert airtime.personal_s == 0
+
+
+@pytest.mark.parametrize("method", AVERAGING)
+def test_the_broadcast_of_a_round_takes_as_long_as_the_tensors_that_the_last_one_ended_with(scenario, method):
+    simulation = simulation_of(scenario, method)
+    engine, seconds = simulation.engine, simulation.profile.durations.shared_downlink_s
+    held = engine.state.held
+    start = held.parameters if method in FULL_MODEL_METHODS else held.layers
+    begun = sum(tensor[0].numel() for part in start.values() for tensor in _tensors(part))
+    second_per_entry = 32 / Scenario.load("quickstart").links.downlink_rate
+    assert seconds(0) == pytest.approx((1 + (method == "scaffold")) * begun * second_per_entry)
+    engine.begin(0, range(8))
+    local = engine.learner.train(engine.state, 0)
+    operator = engine.learner.operator
+    update = operator.decode(_ideal(operator, local), local.view)
+    engine.finish(0)
+    sent = sum(tensor.numel() for tensor in operator.on_downlink(update, local.view).values())
+    assert seconds(1) == pytest.approx(sent * second_per_entry)
+    if method not in FULL_MODEL_METHODS:
+        assert sent == expected_broadcast(method, engine.learner.initial.model.layer_shapes.values())
+
+
+@pytest.mark.parametrize("method", ["rolora", "hetlora", "lora-a2", "flora", "fedinc", "fedavg", "scaffold"])
+def test_what_a_check_counts_is_what_a_round_takes_and_broadcasts(scenario, method):
+    engine, costs = engine_of(scenario, method), method_costs(small(scenario, method))
+    assert costs.first_broadcast == engine.broadcast_entries
+    played(engine)
+    assert (costs.channel_uses, costs.broadcast) == (engine.channel_uses, engine.broadcast_entries)
+
+
+def _tensors(part):
+    return (part,) if isinstance(part, torch.Tensor) else (part.a, part.b)
+
+
+def expected_broadcast(method, shapes, rank=6, devices=8, clusters=2):
+    """The catalogue's costs in round 0: FLoRA's stack of all devices, FedInc's adapter per cluster, ..."""
+    ends = rank * sum(shape.inputs + shape.outputs for shape in shapes)
+    if method in ("ffa-lora", "rolora", "lora-a2"):
+        return rank * sum(shape.outputs for shape in shapes)
+    if method == "fedsa-lora":
+        return rank * sum(shape.inputs for shape in shapes)
+    if method == "colr":
+        return rank * sum(max(shape) for shape in shapes)
+    if method == "fedex-lora":
+        residuals = [(devices - 1) * rank * (shape.inputs + shape.outputs) for shape in shapes]
+        return ends + sum(min(s.inputs * s.outputs, r) for s, r in zip(shapes, residuals, strict=True))
+    return ends * {"flora": devices, "fedinc": clusters}.get(method, 1)
 
 
 @pytest.mark.parametrize("method", DENSE_METHODS)
@@ -142,6 +202,29 @@ def test_personal_factors_of_fedsa_never_leave_and_differ(scenario):
     factors = engine.state.held.layers["layer0"]
     assert torch.equal(factors.a[0], factors.a[1])
     assert not torch.equal(factors.b[0], factors.b[1])
+
+
+def test_one_plain_step_of_hetlora_goes_down_the_loss_and_the_penalty_on_tails(scenario, monkeypatch):
+    monkeypatch.setattr(HetLoRA, "finish_locally", lambda self, before, after, state: after)  # no pruning
+    changes = {"learning__training__steps": 1, "learning__batch": "full", "learning__learning_rate": 0.1}
+    free, pressed = (
+        engine_of(scenario, "hetlora", aggregation__tail_weight=weight, **changes) for weight in (0.0, 2.0)
+    )
+    state = played(free, 2).state
+    assert pressed.learner.operator.tail_weight == 2.0
+    with_it, without = (engine.learner.train(state, 2).after.layers for engine in (pressed, free))
+    leaves = {
+        name: LoRAFactors(f.a.double().requires_grad_(), f.b.double().requires_grad_())
+        for name, f in state.held.layers.items()
+    }
+    tail_penalty(AdapterStack(leaves, state.held.ranks), 0.99, 2.0).sum().backward()
+    for name, factors in leaves.items():
+        torch.testing.assert_close(
+            with_it[name].a, without[name].a - 0.1 * factors.a.grad.float(), rtol=1e-4, atol=1e-6
+        )
+        torch.testing.assert_close(
+            with_it[name].b, without[name].b - 0.1 * factors.b.grad.float(), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_momenta_live_across_rounds_only_where_asked(scenario):

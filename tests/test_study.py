@@ -14,6 +14,7 @@ import pytest
 from airsim import run, simulate, sweep
 from airsim.build import fingerprint
 from airsim.errors import DataError, ResultsError, ScenarioError
+from airsim.learn.models.plans import MlpPlan
 from airsim.learn.pretraining import random_base, save_base
 from airsim.randomness import RandomStreams
 from airsim.study import read_sweep
@@ -150,7 +151,7 @@ def _kill_workers(folder):
 def test_points_with_one_fingerprint_are_run_once_and_have_a_row_each(scenario, tmp_path):
     told = []
     bases = [{"kind": "file", "path": str(tmp_path / name)} for name in ("a.safetensors", "b.safetensors")]
-    save_base(random_base([64, 16, 10], RandomStreams(0)), tmp_path / "a.safetensors")
+    save_base(random_base(MlpPlan((64, 16, 10)), RandomStreams(0)), tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes())
     config = scenario(sweep={"grid": {"learning.model.base": bases}})
     assert len({fingerprint(trial.scenario) for trial in config.trials()}) == 1

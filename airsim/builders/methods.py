@@ -10,10 +10,11 @@ from airsim.learn.adapters import AdapterRanks, initial_adapters
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.federated.adapters import AdapterFederation, AdapterLearner
 from airsim.learn.federated.base import AbstractLearner
-from airsim.learn.federated.full_training import FullTraining, forward
+from airsim.learn.federated.full_training import FullTraining
 from airsim.learn.federated.local_terms import AbstractLocalTerm, ContrastiveTerm, ProximalTerm
 from airsim.learn.federated.models import ModelLearner
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.base import AbstractModel
+from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.alternating import FFALoRA, RoLoRA
 from airsim.learn.operators.clustered import FedInc, one_cluster
@@ -34,10 +35,11 @@ from airsim.scenario.aggregation import FULL_MODEL_METHODS
 
 
 def build_learner(
-    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractModel, streams: RandomStreams
 ) -> AbstractLearner[Any]:
     """The learner of any method but that of gradients."""
     if scenario.aggregation.method in FULL_MODEL_METHODS:
+        assert isinstance(model, AbstractStagedModel)
         return _model_learner(scenario, data, model, streams)
     return _adapter_learner(scenario, data, model, streams)
 
@@ -58,26 +60,15 @@ def device_ranks(scenario: Scenario) -> list[int]:
     return [given[device % len(given)] for device in range(scenario.num_devices)]
 
 
-def local_flops(scenario: Scenario, data: FederatedData, model: FrozenMLP) -> list[int]:
+def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -> list[int]:
     """Floating point operations of each device's local training in a round."""
     schedule = _schedule(scenario)
     if scenario.aggregation.method in FULL_MODEL_METHODS:
-        # Weights need gradients, too: 2 I O more; only the first layer passes nothing back.
-        shapes = list(model.layer_shapes.values())
-        per_sample = sum(6 * s.inputs * s.outputs for s in shapes) - 2 * shapes[0].inputs * shapes[0].outputs
-        costs = [per_sample] * scenario.num_devices
+        assert isinstance(model, AbstractStagedModel)
+        costs = [model.full_flops_per_sample()] * scenario.num_devices
     else:
         costs = [model.flops_per_sample(rank) for rank in device_ranks(scenario)]
     return [cost * _samples(schedule, split.size) for cost, split in zip(costs, data.devices, strict=True)]
-
-
-def broadcast_size(scenario: Scenario, model: FrozenMLP) -> int:
-    """Real numbers that the clock counts as a round's broadcast: the common adapter, or the model."""
-    shapes = model.layer_shapes.values()
-    if scenario.aggregation.method in FULL_MODEL_METHODS:
-        vectors = 2 if scenario.aggregation.method == "scaffold" else 1
-        return vectors * sum((shape.inputs + 1) * shape.outputs for shape in shapes)
-    return scenario.learning.adapters.shared_rank * sum(shape.inputs + shape.outputs for shape in shapes)
 
 
 def _schedule(scenario: Scenario) -> LocalSchedule:
@@ -93,7 +84,7 @@ def _samples(schedule: LocalSchedule, size: int) -> int:
 
 
 def _adapter_learner(
-    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractModel, streams: RandomStreams
 ) -> AdapterLearner:
     config, training = scenario.learning.adapters, scenario.learning.training
     scaling: AbstractScaling = CommonScaling(config.scale)
@@ -117,7 +108,7 @@ def _adapter_learner(
 
 
 def _model_learner(
-    scenario: Scenario, data: FederatedData, model: FrozenMLP, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractStagedModel, streams: RandomStreams
 ) -> ModelLearner:
     config = scenario.aggregation
     operator: Any = FedAvg(config.sends)
@@ -128,10 +119,10 @@ def _model_learner(
         operator = Scaffold(scenario.num_devices)
     if config.method == "moon":
         operator = MOON(config.contrastive_weight, config.temperature, config.sends)
-        term = ContrastiveTerm(config.contrastive_weight, config.temperature, forward)
+        term = ContrastiveTerm(config.contrastive_weight, config.temperature, model.forward_with)
     return ModelLearner(
         operator=operator,
-        training=FullTraining(_schedule(scenario), build_optimiser(scenario), term),
+        training=FullTraining(model.forward_with, _schedule(scenario), build_optimiser(scenario), term),
         data=data,
         streams=streams,
         base=model,
@@ -143,16 +134,14 @@ def _route(scenario: Scenario) -> Any:
     return "dense" if scenario.uplink.nonlinear == "dense" else "orthogonal"
 
 
-def _base(model: FrozenMLP) -> dict[str, torch.Tensor]:
-    return dict(zip(model.layer_names, model.weights, strict=True))
-
-
-Maker = Callable[[Scenario, FrozenMLP, RandomStreams], Any]
+Maker = Callable[[Scenario, AbstractModel, RandomStreams], Any]
 ADAPTER_METHODS: dict[str, Maker] = {
     "ps": lambda s, model, streams: FactorAveraging(s.aggregation.sends),
     "fedit": lambda s, model, streams: FactorAveraging(s.aggregation.sends),
     "zero-padding": lambda s, model, streams: ZeroPadding(s.aggregation.sends),
-    "hetlora": lambda s, model, streams: HetLoRA(s.aggregation.sends, s.aggregation.kept_share),
+    "hetlora": lambda s, model, streams: HetLoRA(
+        s.aggregation.sends, s.aggregation.kept_share, s.aggregation.tail_weight
+    ),
     "rbla": lambda s, model, streams: RBLA(s.aggregation.sends),
     "ffa-lora": lambda s, model, streams: FFALoRA(s.aggregation.sends),
     "rolora": lambda s, model, streams: RoLoRA(s.aggregation.b_rounds, s.aggregation.sends),
@@ -166,7 +155,7 @@ ADAPTER_METHODS: dict[str, Maker] = {
         s.aggregation.split, _route(s), s.aggregation.sends
     ),
     "sp-base-dropping": lambda s, model, streams: BaseDroppingAveraging(
-        _base(model), s.aggregation.split, _route(s), s.aggregation.sends
+        model.base_weights, s.aggregation.split, _route(s), s.aggregation.sends
     ),
     "flora": lambda s, model, streams: FactorStacking(
         streams, s.learning.adapters.init_scale, _route(s), s.aggregation.sends

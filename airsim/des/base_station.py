@@ -25,7 +25,7 @@ class RoundPlan:
 
     rounds: int
     order: Callable[[int], RoundOrder]
-    downlink_s: float
+    downlink_s: Callable[[int], float]
     work: RoundWork
     on_round: Callable[[int], None]
 
@@ -37,7 +37,7 @@ def base_station(
     for round_index in range(plan.rounds):
         order = plan.order(round_index)
         start_s = env.now
-        yield env.timeout(plan.downlink_s)
+        yield env.timeout(plan.downlink_s(round_index))
         timeline.record(Span("base-station", "downlink", start_s, env.now))
         for task in order.tasks:
             ports.edge_servers[task].put(order)

@@ -14,9 +14,9 @@ from airsim.des.timeline import Span, Timeline
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds that do not depend on the round."""
+    """Seconds of what is digital; how long the base station's broadcast takes depends on the round."""
 
-    shared_downlink_s: float
+    shared_downlink_s: Callable[[int], float]
     personal_downlink_s: float
     statistics_s: float
 

@@ -36,6 +36,13 @@ class PaddedBatch:
         product = repeat(None) if self.product is None else self.product.unbind()
         return map(PaddedBatch, self.x.unbind(), self.y.unbind(), self.weights.unbind(), product)
 
+    def stacked(self) -> "PaddedBatch":
+        """The batch with its leading axis, also for a device alone."""
+        if self.y.ndim == 2:
+            return self
+        product = None if self.product is None else self.product.unsqueeze(0)
+        return PaddedBatch(self.x.unsqueeze(0), self.y.unsqueeze(0), self.weights.unsqueeze(0), product)
+
 
 def pad(batches: Sequence[Split]) -> PaddedBatch:
     """Batches of different sizes side by side."""

@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from airsim.learn.adapter_stack import cut, rank_mask
 from airsim.learn.adapters import LoRAFactors
 
 
@@ -47,3 +52,32 @@ class ControlVariates(AbstractCorrection):
     ) -> LoRAFactors:
         own = self.own[name].take(devices)
         return LoRAFactors(self.server[name].a - own.a, self.server[name].b - own.b)
+
+
+@final
+@dataclass(frozen=True)
+class TailDecay(AbstractCorrection):
+    r"""HetLoRA's pressure on tails: the gradient of :math:`\lambda\,\|B_t\|_F\,\|A_t\|_F`, layer by layer.
+
+    .. math:: \lambda\,\frac{\|B_t\|_F}{\|A_t\|_F}\,A_t, \qquad \lambda\,\frac{\|A_t\|_F}{\|B_t\|_F}\,B_t
+
+    with the components ``t`` beyond the first `heads[device]`; where a tail is 0, its own part is 0. Source:
+    [HetLoRA].
+    """
+
+    strength: float
+    heads: Mapping[int, int]
+
+    def of(
+        self, name: str, devices: Sequence[int], factors: LoRAFactors, received: LoRAFactors
+    ) -> LoRAFactors:
+        heads = torch.tensor([self.heads[device] for device in devices], device=factors.a.device)
+        tail = cut(factors, ~rank_mask(factors.rank, heads))
+        size_a, size_b = tail.a.norm(dim=(1, 2), keepdim=True), tail.b.norm(dim=(1, 2), keepdim=True)
+        pull_a, pull_b = self.strength * size_b * tail.a, self.strength * size_a * tail.b
+        return LoRAFactors(_ratio(pull_a, size_a), _ratio(pull_b, size_b))
+
+
+def _ratio(rows: Float[Tensor, "K _ _"], sizes: Float[Tensor, "K 1 1"]) -> Float[Tensor, "K _ _"]:
+    """Rows over their sizes, and 0 where these are 0."""
+    return torch.where(sizes > 0, rows / sizes.where(sizes > 0, torch.ones_like(sizes)), 0.0)

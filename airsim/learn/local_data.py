@@ -40,7 +40,9 @@ class LocalData:
         generators = [streams.generator("local-batches", round_index, device) for device in self.devices]
         table = step_table(schedule, [split.size for split in self.splits], generators)
         x, y, product = self._joined()
-        rows, weights = table.rows.to(x.device), table.weights.to(x)
+        # Token numbers have no type for weights.
+        dtype = x.dtype if x.is_floating_point() else table.weights.dtype
+        rows, weights = table.rows.to(x.device), table.weights.to(x.device, dtype)
         if len(self.devices) == 1:
             rows, weights = rows.squeeze(1), weights.squeeze(1)
         together = max(1, ROWS_GATHERED // rows[0].numel())

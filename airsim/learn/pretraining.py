@@ -4,19 +4,20 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from airsim.errors import DataError, DivergenceError
 from airsim.learn.data.tasks import Split
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.plans import AbstractPlan
+from airsim.learn.models.staged import AbstractStagedModel, Stage
 from airsim.randomness import RandomStreams
 
 
@@ -30,23 +31,23 @@ class PretrainingSpec:
     momentum: float = 0.9
 
 
-def random_base(layer_sizes: Sequence[int], streams: RandomStreams) -> FrozenMLP:
+def random_base(plan: AbstractPlan, streams: RandomStreams) -> AbstractStagedModel:
     """An untrained base: weights uniform in ``+-sqrt(6/fan_in)``, no biases.
 
     The variance ``2/fan_in`` keeps the size of the signal through rectifiers, without which the adapters of a
     base that is never trained hardly learn. Source: [He15].
     """
     weights, biases = [], []
-    for index, (inputs, outputs) in enumerate(pairwise(layer_sizes)):
+    for index, (inputs, outputs) in enumerate(plan.shapes.values()):
         rng = streams.generator("base-random", index)
         weights.append(_uniform(rng, np.sqrt(6.0 / inputs), (outputs, inputs)))
         biases.append(torch.zeros(outputs))
-    return FrozenMLP(tuple(weights), tuple(biases))
+    return plan.build(weights, biases)
 
 
 def pretrain_base(
-    public: Split, layer_sizes: Sequence[int], spec: PretrainingSpec, streams: RandomStreams, cache_dir: Path
-) -> FrozenMLP:
+    public: Split, plan: AbstractPlan, spec: PretrainingSpec, streams: RandomStreams, cache_dir: Path
+) -> AbstractStagedModel:
     """A base trained on the public split; taken from the cache where the same training was done before.
 
     The cache knows a training by its content: data, widths, `spec`, seed and version of torch.
@@ -54,13 +55,13 @@ def pretrain_base(
     Raises:
         DivergenceError: the training loss is not finite.
     """
-    path = cache_dir / f"base-{_training_digest(public, layer_sizes, spec, streams)}.safetensors"
+    path = cache_dir / f"base-{_training_digest(public, plan, spec, streams)}.safetensors"
     if path.exists():
         try:
-            return load_base(path, layer_sizes)
+            return load_base(path, plan)
         except DataError as error:
             warnings.warn(f"the cached base is damaged and is trained again: {error}", stacklevel=2)
-    model = _train(_untrained(layer_sizes, streams), public, spec, streams)
+    model = _train(_untrained(plan, streams), public, spec, streams)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         save_base(model, path)
@@ -69,18 +70,18 @@ def pretrain_base(
     return model
 
 
-def save_base(model: FrozenMLP, path: Path) -> None:
+def save_base(model: AbstractStagedModel, path: Path) -> None:
     """Write a base as safetensors: beside, then renamed, so that no reader meets half a file."""
-    tensors: dict[str, torch.Tensor] = {}
-    for name, weight, bias in zip(model.layer_names, model.weights, model.biases, strict=True):
-        tensors |= {f"{name}.weight": weight.contiguous(), f"{name}.bias": bias.contiguous()}
+    tensors = {name: tensor.contiguous() for name, tensor in model.parameters.items()}
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     save_file(tensors, draft)
     draft.replace(path)
 
 
-def load_base(path: Path, layer_sizes: Sequence[int]) -> FrozenMLP:
+def load_base(path: Path, plan: AbstractPlan) -> AbstractStagedModel:
     """A base from safetensors with entries ``layer0.weight`` (outputs, inputs), ``layer0.bias``, and so on.
+
+    A kernel ``conv0.weight`` is a matrix of output channels by patch entries.
 
     Raises:
         DataError: the file is missing or damaged, or holds a model of other widths.
@@ -90,17 +91,18 @@ def load_base(path: Path, layer_sizes: Sequence[int]) -> FrozenMLP:
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: no base model can be read ({error}); choose another file") from error
     shapes: dict[str, tuple[int, ...]] = {}
-    for index, (inputs, outputs) in enumerate(pairwise(layer_sizes)):
-        shapes |= {f"layer{index}.weight": (outputs, inputs), f"layer{index}.bias": (outputs,)}
+    for name, (inputs, outputs) in plan.shapes.items():
+        shapes |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != shapes:
         raise DataError(
-            f"{path}: holds {found} but the model is {shapes}; change learning.model.hidden or the file"
+            f"{path}: holds {found} but the model is {shapes}; "
+            "change learning.model.hidden (or channels and kernel), or the file"
         )
     ordered = [tensors[name].float() for name in shapes]
     if not all(tensor.isfinite().all() for tensor in ordered):
         raise DataError(f"{path}: some weights are not finite; write or choose another file")
-    return FrozenMLP(tuple(ordered[0::2]), tuple(ordered[1::2]))
+    return plan.build(ordered[0::2], ordered[1::2])
 
 
 def base_checksum(path: Path) -> str:
@@ -115,43 +117,39 @@ def base_checksum(path: Path) -> str:
         raise DataError(f"{path}: no base model can be read ({error}); choose another file") from error
 
 
-def _training_digest(
-    public: Split, layer_sizes: Sequence[int], spec: PretrainingSpec, streams: RandomStreams
-) -> str:
-    settings = [list(layer_sizes), asdict(spec), streams.seed, torch.__version__]
+def _training_digest(public: Split, plan: AbstractPlan, spec: PretrainingSpec, streams: RandomStreams) -> str:
+    settings = [plan.digest, asdict(spec), streams.seed, torch.__version__]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(public.x.numpy().tobytes())
     digest.update(public.y.numpy().tobytes())
     return digest.hexdigest()[:24]
 
 
-def _untrained(layer_sizes: Sequence[int], streams: RandomStreams) -> FrozenMLP:
+def _untrained(plan: AbstractPlan, streams: RandomStreams) -> AbstractStagedModel:
     """Where pretraining starts: weights and biases uniform in ``+-1/sqrt(fan_in)``, torch's own default."""
     weights, biases = [], []
-    for index, (inputs, outputs) in enumerate(pairwise(layer_sizes)):
+    for index, (inputs, outputs) in enumerate(plan.shapes.values()):
         rng, bound = streams.generator("base-init", index), 1.0 / np.sqrt(inputs)
         weights.append(_uniform(rng, bound, (outputs, inputs)))
         biases.append(_uniform(rng, bound, (outputs,)))
-    return FrozenMLP(tuple(weights), tuple(biases))
+    return plan.build(weights, biases)
 
 
 def _uniform(rng: np.random.Generator, bound: float, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(rng.uniform(-bound, bound, shape).astype(np.float32))
 
 
-def _train(start: FrozenMLP, public: Split, spec: PretrainingSpec, streams: RandomStreams) -> FrozenMLP:
-    parameters = [tensor.clone().requires_grad_() for tensor in (*start.weights, *start.biases)]
-    depth = len(start.weights)
-    optimiser = torch.optim.SGD(parameters, lr=spec.learning_rate, momentum=spec.momentum)
+def _train(
+    start: AbstractStagedModel, public: Split, spec: PretrainingSpec, streams: RandomStreams
+) -> AbstractStagedModel:
+    """The same model with all its parameters trained."""
+    trained = {name: tensor.clone().requires_grad_() for name, tensor in start.parameters.items()}
+    optimiser = torch.optim.SGD(trained.values(), lr=spec.learning_rate, momentum=spec.momentum)
     rng = streams.generator("base-batches")
     for step in range(spec.steps):
         chosen = torch.from_numpy(rng.choice(public.size, min(spec.batch, public.size), replace=False))
-        x = public.x[chosen]
-        for index in range(depth):
-            x = torch.nn.functional.linear(
-                torch.relu(x) if index else x, parameters[index], parameters[depth + index]
-            )
-        loss = torch.nn.functional.cross_entropy(x, public.y[chosen])
+        logits = _logits(start.stages, trained, public.x[chosen])
+        loss = torch.nn.functional.cross_entropy(logits, public.y[chosen])
         if not torch.isfinite(loss):
             raise DivergenceError(
                 f"pretraining step {step}: the loss is {loss.item()}; "
@@ -160,5 +158,14 @@ def _train(start: FrozenMLP, public: Split, spec: PretrainingSpec, streams: Rand
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    final = [tensor.detach() for tensor in parameters]
-    return FrozenMLP(tuple(final[:depth]), tuple(final[depth:]))
+    return start.with_parameters({name: tensor.detach() for name, tensor in trained.items()})
+
+
+def _logits(
+    stages: Mapping[str, Stage], parameters: Mapping[str, torch.Tensor], x: Float[torch.Tensor, "B F"]
+) -> Float[torch.Tensor, "B C"]:
+    for index, (name, stage) in enumerate(stages.items()):
+        rows = stage.arrangement.to_rows(torch.relu(x) if index else x)
+        y = torch.nn.functional.linear(rows, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+        x = stage.arrangement.to_features(y)
+    return x

@@ -13,9 +13,10 @@ from airsim.learn.batches import PaddedBatch
 from airsim.learn.corrections import AbstractCorrection
 from airsim.learn.local_data import LocalData
 from airsim.learn.local_state import OptimiserState, fresh_state, stacked, working_copy
-from airsim.learn.models.base import AbstractBaseModel, LayerTrace
+from airsim.learn.lora import AbstractLinear
+from airsim.learn.models.base import AbstractBaseModel, AbstractModel
 from airsim.learn.operators.payload import Live, LiveLayers
-from airsim.learn.optimisers import AbstractOptimiser, FactorGradient
+from airsim.learn.optimisers import AbstractGradient, AbstractOptimiser, DenseGradient, FactorGradient
 from airsim.learn.parallel import in_order
 from airsim.learn.schedules import LocalSchedule
 from airsim.randomness import RandomStreams
@@ -24,6 +25,10 @@ from airsim.randomness import RandomStreams
 # on one core: W2 takes 477 ms alone, 194 with 13, 168 with 26, 179 with 52 devices; W1 185 ms alone and 177
 # with five, which is less than what two cores lose when ten devices make few chunks.
 TRAINED_BYTES_PER_CHUNK = 3 * 2**19
+
+# Gradients of A, and of B as it is laid out.
+GradientPair = tuple[AbstractGradient, AbstractGradient]
+_FACTORS = (Live.A, Live.B)
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,12 @@ class TrainedCohort:
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How every device trains: model, schedule, optimiser, and a correction of its gradients if any."""
+    """How every device trains: model, schedule, optimiser, and a correction of its gradients if any.
 
-    model: AbstractBaseModel
+    A model that leaves no traces, such as a transformer, gives the gradients of all devices in one pass.
+    """
+
+    model: AbstractModel
     scale: float
     schedule: LocalSchedule
     optimiser: AbstractOptimiser
@@ -98,7 +106,8 @@ class _Chunk:
         state: OptimiserState,
     ) -> None:
         self._training, self._devices, self._received = training, devices, received
-        self._single = len(devices) == 1
+        model = training.model
+        self._single = len(devices) == 1 and isinstance(model, AbstractBaseModel)
         self._counts = state.counts  # changed in place, as factors and slots are
         self._losses: list[Tensor] = []
         self._factors = {name: working_copy(factors, self._single) for name, factors in received.items()}
@@ -107,8 +116,10 @@ class _Chunk:
             for name, kept in state.slots.items()
         }
         # The layers hold the factors themselves, so they follow every step.
-        adapt = training.model.device_linears if self._single else training.model.linears
-        self._linears = adapt(self._factors, training.scale)
+        self._traced: tuple[AbstractBaseModel, Mapping[str, AbstractLinear]] | None = None
+        if isinstance(model, AbstractBaseModel):
+            adapt = model.device_linears if self._single else model.linears
+            self._traced = model, adapt(self._factors, training.scale)
         # Views made once, as every step needs them: A with its slots, B transposed with its slots, and one
         # step counter per device, shaped to go along with its factors.
         self._places = {
@@ -123,28 +134,47 @@ class _Chunk:
 
     def step(self, batch: PaddedBatch) -> None:
         """One step of every device on its batch."""
-        passed = self._training.model.backpropagate(batch, self._linears)
-        self._losses.append(passed.losses)
+        losses, gradients = self._gradients(batch)
+        self._losses.append(losses)
         self._counts.add_(1)
+        for name, pair in gradients.items():
+            self._update(name, pair)
+
+    def _gradients(self, batch: PaddedBatch) -> tuple[Tensor, dict[str, GradientPair]]:
+        """Losses, and gradients of ``A`` and of ``B`` transposed, their corrections included."""
+        gradients: dict[str, GradientPair] = {}
+        if self._traced is None:
+            whole = self._training.model.device_gradients(
+                self._factors, self._training.scale, batch.stacked()
+            )
+            for name, factors in whole.layers.items():
+                a, b = self._correction(name)
+                entries_a = factors.a if a is None else factors.a + a
+                entries_b = factors.b.mT if b is None else factors.b.mT + b
+                gradients[name] = DenseGradient(entries_a), DenseGradient(entries_b)
+            return whole.losses, gradients
+        model, linears = self._traced
+        passed = model.backpropagate(batch, linears)
         for name, trace in passed.traces.items():
-            self._update(name, trace)
+            a, b = self._correction(name)
+            gradients[name] = (
+                FactorGradient(trace.projected.mT, trace.x, a),
+                FactorGradient(trace.inner.mT, trace.d, b),
+            )
+        return passed.losses, gradients
 
-    def _update(self, name: str, trace: LayerTrace) -> None:
-        step, correction = self._training.optimiser.step, self._correction(name)
-        a, b = (None, None) if correction is None else (correction.a, correction.b.mT)
-        (own_a, slots_a), (own_b, slots_b) = self._places[name]
-        if Live.A in self._live[name]:
-            step(own_a, FactorGradient(trace.projected.mT, trace.x, a), slots_a, self._count)
-        if Live.B in self._live[name]:
-            step(own_b, FactorGradient(trace.inner.mT, trace.d, b), slots_b, self._count)
+    def _update(self, name: str, gradients: GradientPair) -> None:
+        for factor, gradient, (own, slots) in zip(_FACTORS, gradients, self._places[name], strict=True):
+            if factor in self._live[name]:
+                self._training.optimiser.step(own, gradient, slots, self._count)
 
-    def _correction(self, name: str) -> LoRAFactors | None:
+    def _correction(self, name: str) -> tuple[Tensor | None, Tensor | None]:
         rule = self._training.correction
         if rule is None:
-            return None
+            return None, None
         now = stacked(self._factors[name], self._single)
         term = rule.of(name, self._devices, now, self._received[name])
-        return LoRAFactors(term.a.squeeze(0), term.b.squeeze(0)) if self._single else term
+        return (term.a.squeeze(0), term.b.mT.squeeze(0)) if self._single else (term.a, term.b.mT)
 
     def result(self) -> TrainedCohort:
         """Where the devices have arrived."""

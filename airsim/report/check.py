@@ -10,13 +10,18 @@ from airsim.build import (
     adapter_sizes,
     build_channels,
     build_topology,
+    method_costs,
     noise_power_w,
 )
+from airsim.builders.bases import base_plan
 from airsim.channel import ChannelModel, Topology, distances_m
 from airsim.radio import num_symbols, transfer_s, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.report.tables import key_value_table
 from airsim.scenario import Scenario
+from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD
+from airsim.scenario.learning import ImageData
+from airsim.scenario.texts import Transformer
 from optim import quantity
 
 
@@ -77,6 +82,8 @@ def _budget_row(index: int, model: ChannelModel, topology: Topology, transmit_sn
 
 def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
     """Payloads, channel uses and seconds; local computing depends on the images that each device draws."""
+    if scenario.aggregation.method != GRADIENT_METHOD:
+        return method_rows(scenario)
     shared, personal = adapter_sizes(scenario)
     tasks, rounds = scenario.num_edge_servers, scenario.stop.rounds
     uses_shared, uses_personal = num_symbols(shared), num_symbols(personal)
@@ -88,6 +95,7 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
     statistics_s = present * transfer_s(STATISTICS_FLOATS, links.control_rate)
     downlink_s = transfer_s(shared, links.downlink_rate) + transfer_s(personal, links.downlink_rate)
     return [
+        ("layers with adapters", adapted_layers(scenario)),
         ("devices per round", f"{present} of {scenario.num_devices}"),
         ("payload entries, s and p", f"{shared} and {personal}"),
         ("s-phase", f"{uses_shared} channel uses, {uplink_s(uses_shared, bandwidth_hz):.3g} s"),
@@ -105,6 +113,42 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
             f"{rounds * (uplink_s(uses, bandwidth_hz) + statistics_s + downlink_s):.4g}",
         ),
     ]
+
+
+def method_rows(scenario: Scenario) -> list[tuple[str, str]]:
+    """The same where devices train between uploads: what the method sends and broadcasts around round 0."""
+    costs, rounds, links = method_costs(scenario), scenario.stop.rounds, scenario.links
+    uplink_time_s = uplink_s(costs.channel_uses, scenario.channel.bandwidth)
+    present = scenario.devices_per_round
+    statistics_s = present * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    first_s, downlink_s = (
+        transfer_s(entries, links.downlink_rate) for entries in (costs.first_broadcast, costs.broadcast)
+    )
+    full = scenario.aggregation.method in FULL_MODEL_METHODS
+    return [
+        ("devices per round", f"{present} of {scenario.num_devices}"),
+        ("what is trained", "all weights" if full else f"adapters on {adapted_layers(scenario)}"),
+        ("uplink of round 0", f"{costs.channel_uses} channel uses, {uplink_time_s:.3g} s"),
+        ("statistics", f"{present} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("first downlink", f"{costs.first_broadcast} floats, {first_s:.3g} s"),
+        ("downlink after round 0", f"{costs.broadcast} floats, {downlink_s:.3g} s"),
+        ("rounds", str(rounds)),
+        ("channel uses of all, if as round 0", str(rounds * costs.channel_uses)),
+        (
+            "seconds of all without computing, if as round 0",
+            f"{rounds * (uplink_time_s + statistics_s) + first_s + (rounds - 1) * downlink_s:.4g}",
+        ),
+    ]
+
+
+def adapted_layers(scenario: Scenario) -> str:
+    """Their names and widths, as far as they are known before a network is loaded."""
+    model, data = scenario.learning.model, scenario.learning.data
+    if isinstance(model, Transformer):
+        return f"of {model.network}, named {model.adapted_layers}"
+    assert isinstance(data, ImageData)
+    shapes = base_plan(model, data).adapted_shapes
+    return ", ".join(f"{name} {shape.inputs} to {shape.outputs}" for name, shape in shapes.items())
 
 
 def sweep_rows(scenario: Scenario, num_trials: int) -> list[tuple[str, str]]:

@@ -52,6 +52,7 @@ class Aggregation(Section):
     split: Literal["left", "even"] = "left"
     b_rounds: Literal["even", "odd"] = "even"
     kept_share: Annotated[Fraction, Field(gt=0)] = 0.99
+    tail_weight: NotNegative = 0.005
     budget: Count = 2
     clusters: Count = 2
     distance: Literal["cosine", "squared"] = "cosine"

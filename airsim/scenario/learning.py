@@ -1,5 +1,6 @@
 """What is learned: model, frozen base, data, tasks and adapters."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -24,6 +25,7 @@ from airsim.scenario.problems import Problem, ProblemsError, raise_any
 from airsim.scenario.texts import TextData, Transformer
 
 POOL_IMAGES = {"digits": 1797, "mnist": 60_000}  # public and training images come from this pool
+IMAGE_SIDES = {"digits": 8, "mnist": 28}
 TEST_IMAGES = {"mnist": 10_000}  # a data set without its own test images is tested on the pool
 
 
@@ -61,6 +63,55 @@ class Mlp(Section):
     kind: Literal["mlp"] = "mlp"
     hidden: tuple[Count, ...] = (64, 64)
     base: Base = Field(default_factory=PretrainedBase)
+
+
+class Cnn(Section):
+    """Convolutions with one square window (strides take the place of pooling), then linear layers.
+
+    Adapters sit on the layers in whose names (`conv0`, `conv1`, ..., `linear0`, ...) `adapted_layers` is
+    found, a regular expression.
+    """
+
+    kind: Literal["cnn"] = "cnn"
+    channels: Annotated[tuple[Count, ...], NOT_EMPTY] = (8, 16)
+    kernel: Count = 3
+    stride: Count = 2
+    padding: Natural = 1
+    hidden: tuple[Count, ...] = (32,)
+    adapted_layers: Text = "conv|linear"
+    base: Base = Field(default_factory=PretrainedBase)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers, from input to output."""
+        linears = len(self.hidden) + 1
+        return [f"conv{i}" for i in range(len(self.channels))] + [f"linear{i}" for i in range(linears)]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Cnn":
+        place, names = ("adapted_layers",), ", ".join(self.layer_names)
+        try:
+            found = any(re.search(self.adapted_layers, name) for name in self.layer_names)
+        except re.error as error:
+            message = f"'{self.adapted_layers}' is no regular expression: {error}"
+            raise ProblemsError(Problem(message, "write for example conv|linear0", place)) from None
+        if not found:
+            message = f"'{self.adapted_layers}' is found in no layer: nothing would be learned"
+            raise ProblemsError(Problem(message, f"layers are {names}", place, (("hidden",), ("channels",))))
+        return self
+
+    def misfit(self, side: int) -> Problem | None:
+        """What keeps the windows from fitting on square images of this side."""
+        for index in range(len(self.channels)):
+            padded = side + 2 * self.padding
+            if self.kernel > padded:
+                message = (
+                    f"kernel {self.kernel} does not fit on the {side} x {side} map that conv{index} sees"
+                )
+                hint = f"lower it to {padded}, raise padding, or lower stride or the number of channels"
+                return Problem(message, hint, ("kernel",), (("padding",), ("stride",), ("channels",)))
+            side = (padded - self.kernel) // self.stride + 1
+        return None
 
 
 class Task(Section):
@@ -168,7 +219,7 @@ class Adapters(Section):
         return self
 
 
-Model = Annotated[Mlp | Transformer, Field(discriminator="kind"), default_kind("mlp")]
+Model = Annotated[Mlp | Cnn | Transformer, Field(discriminator="kind"), default_kind("mlp")]
 Data = Annotated[ImageData | TextData, Field(discriminator="kind"), default_kind("images")]
 
 
@@ -188,6 +239,9 @@ class Learning(Section):
     def _check(self) -> "Learning":
         if isinstance(self.model, Transformer) != isinstance(self.data, TextData):
             message = f"a model of kind {self.model.kind} cannot read data of kind {self.data.kind}"
-            hint = "put kind: transformer and kind: text together, or kind: mlp and kind: images"
+            hint = "put kind: transformer and kind: text together, or kind: mlp (or cnn) and kind: images"
             raise ProblemsError(Problem(message, hint, ("model",), (("data",),)))
+        if isinstance(self.model, Cnn) and isinstance(self.data, ImageData):
+            misfit = self.model.misfit(IMAGE_SIDES[self.data.name])
+            raise_any([] if misfit is None else [misfit.below(("model",))])
         return self

@@ -27,8 +27,7 @@ def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> li
         return found + _gradient_problems(learning)
     found += _server_problems(method, learning.server)
     if isinstance(learning.model, Transformer):
-        message = f"{method} trains between uploads, which works for kind: mlp only so far"
-        found.append(Problem(message, f"choose {GRADIENT_METHOD}", METHOD, (("learning", "model"),)))
+        found += _transformer_problems(method, learning.model)
     if method in FULL_MODEL_METHODS:
         return found + _full_model_problems(method, learning)
     return found + _adapter_problems(method, learning.adapters)
@@ -78,6 +77,18 @@ def _gradient_problems(learning: Learning) -> list[Problem]:
             message = f"{GRADIENT_METHOD} has one rank and one scale for all devices"
             found.append(Problem(message, f"leave {field} out", (*ADAPTERS, field), (METHOD,)))
     return found
+
+
+def _transformer_problems(method: str, model: Transformer) -> list[Problem]:
+    """A network has one base, frozen for all, and heads that only personal payloads carry."""
+    if method in FULL_MODEL_METHODS:
+        message = f"{method} trains all weights, which works for kind: mlp and kind: cnn only"
+        return [Problem(message, "choose a method on adapters", METHOD, (("learning", "model"),))]
+    if model.heads == "trained":
+        message = f"trained heads travel with the personal payload, which {method} does not have"
+        path = ("learning", "model", "heads")
+        return [Problem(message, f"set heads: frozen, or choose {GRADIENT_METHOD}", path, (METHOD,))]
+    return []
 
 
 def _server_problems(method: str, server: Server) -> list[Problem]:

@@ -12,7 +12,8 @@ class Transformer(Section):
     """A frozen network of Hugging Face: a name on its Hub, a folder, or `minilm`, which an extra carries.
 
     Adapters sit on the linear layers in whose names `adapted_layers` is found, a regular expression. Every
-    task has a classification head; trained ones travel with the personal payload and are counted there.
+    task has a classification head; trained ones travel with the personal payload and are counted there, which
+    `airpfed-lora` alone has: other methods want `heads: frozen`.
     `keep_lower_layers` computes what lies below the lowest adapter once per text: exact, for memory.
     """
 

@@ -1,6 +1,7 @@
 """Stories of the clock: run it, compare what happened when."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,8 @@ class Recorder:
 
 
 def profile(compute_s=(2.0, 1.0, 1.0), task_of_device=(0, 0, 1)):
-    return NetworkProfile(task_of_device, compute_s, [0.5] * len(compute_s), Durations(0.25, 0.5, 0.125))
+    durations = Durations(lambda round_index: 0.25, 0.5, 0.125)
+    return NetworkProfile(task_of_device, compute_s, [0.5] * len(compute_s), durations)
 
 
 def airtime(num_devices=3):
@@ -73,6 +75,12 @@ def test_rounds_follow_each_other_without_a_gap_and_cost_the_same():
     assert [record.energy_j for record in records] == [3 * (0.5 + 2.0 + 1.0)] * 3
 
 
+def test_a_broadcast_that_grows_with_the_rounds_takes_as_long_as_each_round_says():
+    growing, records = replace(profile().durations, shared_downlink_s=lambda index: 0.25 + index), []
+    run_rounds(replace(profile(), durations=growing), Recorder(airtime()), 3, records.append)
+    assert [record.stop_s for record in records] == [8.875, 2 * 8.875 + 1, 3 * 8.875 + 3]
+
+
 def test_the_slowest_device_holds_up_the_round():
     _, [fast] = run(compute_s=(1.0, 1.0, 1.0))
     _, [slow] = run(compute_s=(1.0, 6.0, 1.0))
@@ -118,7 +126,7 @@ def test_a_late_message_of_an_earlier_round_does_not_count_in_this_one():
 def test_only_those_who_are_asked_compute_send_and_cost_and_silent_tasks_have_no_slot():
     work, records = Recorder(airtime()), []
     asked = {0: (2,), 1: (0, 2)}.__getitem__
-    some = NetworkProfile((0, 0, 1), (2.0, 1.0, 1.0), [0.5] * 3, Durations(0.25, 0.5, 0.125), asked)
+    some = replace(profile(), participants=asked)
     run_rounds(some, work, 2, records.append)
     assert work.calls == [("begin", 0, (2,)), ("finish", 0), ("begin", 1, (0, 2)), ("finish", 1)]
     story = [(span.stop_s, span.actor, span.phase) for span in records[0].spans]
@@ -137,6 +145,6 @@ def test_only_those_who_are_asked_compute_send_and_cost_and_silent_tasks_have_no
 
 
 def test_a_round_that_nobody_is_asked_to_is_refused():
-    nobody = NetworkProfile((0,), [1.0], [0.5], Durations(0.25, 0.5, 0.125), lambda index: ())
+    nobody = NetworkProfile((0,), [1.0], [0.5], profile().durations, lambda index: ())
     with pytest.raises(ValueError, match="round 0 has no participants"):
         run_rounds(nobody, Recorder(airtime()), 1, lambda record: None)

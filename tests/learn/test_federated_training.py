@@ -10,6 +10,7 @@ from airsim.learn.data.partition import DirichletPartition
 from airsim.learn.data.sources import load_digits
 from airsim.learn.data.tasks import FederationPlan, SplitSizes, TaskSpec, build_federated_data
 from airsim.learn.evaluation import evaluate
+from airsim.learn.models.plans import MlpPlan
 from airsim.learn.operators.airpfed_lora import AirPFedLoRA
 from airsim.learn.pretraining import PretrainingSpec, pretrain_base
 from airsim.randomness import RandomStreams
@@ -21,7 +22,7 @@ PLAN = FederationPlan(TASKS, 5, SplitSizes(300, 400, 700), "quarter-turn", Diric
 def accuracy_without_air(cache_dir, ranks, learning_rate=0.15, num_rounds=300):
     streams = RandomStreams(0)
     data = build_federated_data(load_digits(), PLAN, streams)
-    base = pretrain_base(data.public, (64, 64, 64, 10), PretrainingSpec(), streams, cache_dir)
+    base = pretrain_base(data.public, MlpPlan((64, 64, 64, 10)), PretrainingSpec(), streams, cache_dir)
     adapters = initial_adapters(base.layer_shapes, len(TASKS), ranks, 1.0, streams)
     cohort, operator = Cohort(data, "full", streams, learning_rate), AirPFedLoRA(learning_rate)
     sizes = torch.tensor(cohort.data_sizes, dtype=torch.float32)

@@ -6,6 +6,7 @@ from federation_builders import random_split
 from airsim.errors import DataError, DivergenceError
 from airsim.learn.data.sources import load_digits
 from airsim.learn.data.tasks import make_split
+from airsim.learn.models.plans import MlpPlan
 from airsim.learn.pretraining import (
     PretrainingSpec,
     base_checksum,
@@ -16,7 +17,7 @@ from airsim.learn.pretraining import (
 )
 from airsim.randomness import RandomStreams
 
-SIZES = (6, 4, 3)
+SIZES = MlpPlan((6, 4, 3))
 SHORT = PretrainingSpec(steps=5, batch=4)
 
 
@@ -34,7 +35,7 @@ def test_a_pretrained_base_reads_digits_it_has_not_seen(tmp_path):
     # The digits come writer by writer: only a random order makes the held-out ones alike.
     public, held_out = np.split(np.random.default_rng(0).permutation(len(digits.labels)), [300])
     split = make_split(digits.images[public], digits.labels[public], "upright")
-    base = pretrain_base(split, (64, 64, 64, 10), PretrainingSpec(), RandomStreams(0), tmp_path)
+    base = pretrain_base(split, MlpPlan((64, 64, 64, 10)), PretrainingSpec(), RandomStreams(0), tmp_path)
     x = make_split(digits.images[held_out], digits.labels[held_out], "upright").x
     for index, (weight, bias) in enumerate(zip(base.weights, base.biases, strict=True)):
         x = (x.relu() if index else x) @ weight.T + bias
@@ -42,7 +43,7 @@ def test_a_pretrained_base_reads_digits_it_has_not_seen(tmp_path):
 
 
 def test_a_random_base_keeps_the_size_of_the_signal_through_its_layers():
-    base = random_base((200, 300, 300, 300, 300), RandomStreams(0))
+    base = random_base(MlpPlan((200, 300, 300, 300, 300)), RandomStreams(0))
     x = torch.randn(500, 200, generator=torch.Generator().manual_seed(0))
     for weight in base.weights:
         x = (x @ weight.T).relu()
@@ -67,7 +68,7 @@ def test_training_twice_gives_the_same_bits(tmp_path):
 def test_whatever_decides_the_base_has_its_own_place_in_the_cache(tmp_path):
     pretrain_base(public(), SIZES, SHORT, RandomStreams(0), tmp_path)
     pretrain_base(public(seed=9), SIZES, SHORT, RandomStreams(0), tmp_path)
-    pretrain_base(public(), (6, 5, 3), SHORT, RandomStreams(0), tmp_path)
+    pretrain_base(public(), MlpPlan((6, 5, 3)), SHORT, RandomStreams(0), tmp_path)
     pretrain_base(public(), SIZES, PretrainingSpec(steps=6, batch=4), RandomStreams(0), tmp_path)
     pretrain_base(public(), SIZES, SHORT, RandomStreams(1), tmp_path)
     assert len(list(tmp_path.iterdir())) == 5
@@ -86,7 +87,7 @@ def test_a_base_of_other_widths_a_damaged_and_a_missing_file_are_refused(tmp_pat
     path = tmp_path / "base.safetensors"
     save_base(random_base(SIZES, RandomStreams(2)), path)
     with pytest.raises(DataError, match=r"layer0.weight.*learning.model.hidden"):
-        load_base(path, (6, 5, 3))
+        load_base(path, MlpPlan((6, 5, 3)))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match="no base model can be read"):
         load_base(path, SIZES)

@@ -1,8 +1,11 @@
 """Scenarios of texts, from a folder with a tiny encoder and a few sentences to accuracy over the air."""
 
+import math
 import shutil
+from typing import get_args
 
 import pytest
+import torch
 import transformers
 from sentences import both_sources, word_tokeniser
 
@@ -10,6 +13,7 @@ from airsim import Scenario, run
 from airsim.build import adapter_sizes, build_simulation, fingerprint
 from airsim.errors import DataError, ScenarioError
 from airsim.learn.evaluation import HeadPolicy, evaluate_across
+from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD, MethodName
 
 ENCODER = {
     "hidden_size": 32,
@@ -123,13 +127,105 @@ def test_a_run_is_named_by_its_texts_and_its_network_and_not_by_their_places(sce
         ({"learning.data": {"kind": "images"}}, "kind: transformer and kind: text together"),
         (
             {"aggregation.method": "ps", "learning.adapters.personal_rank": 0},
-            "works for kind: mlp only so far",
+            "trained heads travel with the personal payload, which ps does not have",
+        ),
+        (
+            {"aggregation.method": "fedavg", "learning.model.heads": "frozen"},
+            "fedavg trains all weights, which works for kind: mlp and kind: cnn only",
         ),
     ],
 )
 def test_what_texts_cannot_be_combined_with_is_refused(changes, message):
     with pytest.raises(ScenarioError, match=message):
         Scenario.load("airpfed-text", changes)
+
+
+ON_ADAPTERS = tuple(
+    name for name in get_args(MethodName) if name not in (GRADIENT_METHOD, *FULL_MODEL_METHODS)
+)
+
+
+def method_scenario(scenario, method, **changes):
+    """Two local steps of every device with frozen heads, one adapter for both tasks."""
+    fixed = {
+        "aggregation__method": method,
+        "aggregation__distance": "squared",
+        "learning__model__heads": "frozen",
+        "learning__adapters": {"shared_rank": 2, "personal_rank": 0},
+        "learning__training__steps": 2,
+        "learning__batch": 3,
+        "learning__learning_rate": 0.05,
+        "uplink__nonlinear": "orthogonal",
+    }
+    return scenario(**fixed | changes)
+
+
+@pytest.mark.parametrize("method", ON_ADAPTERS)
+def test_methods_on_adapters_train_an_encoder_between_uploads_and_over_the_air(scenario, method):
+    engine = build_simulation(method_scenario(scenario, method)).engine
+    before = engine.named_tensors()
+    for index in range(2):
+        engine.begin(index, range(4))
+        engine.finish(index)
+    metrics = engine.metrics | engine.evaluate()
+    assert all(math.isfinite(metrics[name]) for name in ("loss", "pi_realised", "accuracy", "test_loss"))
+    after = engine.named_tensors()
+    assert any(not torch.equal(after[name], tensor) for name, tensor in before.items())
+    changes_base = method in ("flora", "colr", "fedex-lora", "sp-base-dropping")
+    assert any(name.startswith("base.") for name in after) == changes_base
+
+
+@pytest.mark.parametrize("method", ["fedit", "flora", "fedex-lora"])
+def test_a_round_of_texts_without_errors_is_the_definition_on_the_networks_own_weights(scenario, method):
+    built = method_scenario(scenario, method, uplink__mode="error-free", learning__training__steps=1)
+    engine = build_simulation(built).engine
+    model, start = engine.state.model, engine.state.held
+    local = engine.learner.train(engine.state, 0).after
+    engine.begin(0, range(4))
+    engine.finish(0)
+    sizes = torch.tensor([float(split.size) for split in engine.learner.data.devices])
+    weights = sizes / sizes.sum()
+    for name, weight in model.base_weights.items():
+        own = local.layers[name]
+        if method == "fedit":
+            b, a = (torch.tensordot(weights, x, dims=1) for x in (own.b, own.a))
+            wanted = weight + b @ a
+        else:
+            wanted = weight + torch.einsum("k,kor,kri->oi", weights, own.b, own.a)
+        held, base = engine.state.held.layers[name].take(0), engine.state.model.base_weights[name]
+        torch.testing.assert_close(base + held.b @ held.a, wanted, rtol=1e-4, atol=1e-5)
+    assert all(
+        torch.equal(weight, own)
+        for weight, own in zip(
+            model.base_weights.values(), engine.learner.initial.model.base_weights.values(), strict=True
+        )
+    )
+    assert start.num_devices == 4
+
+
+def test_an_encoder_learns_two_tasks_with_one_adapter_and_local_steps(scenario):
+    built = method_scenario(
+        scenario,
+        "fedit",
+        learning__training__steps=5,
+        stop__rounds=10,
+        learning__batch="full",
+        learning__learning_rate=0.2,
+    )
+    metrics = run(built).metrics
+    assert metrics["loss"][-1] < 0.7 * metrics["loss"][0]
+
+
+def test_some_devices_train_an_encoder_and_answer_other_tasks_with_either_head(scenario):
+    across = {}
+    for policy in ("tested-task", "own-task"):
+        changes = {"record__also_evaluate": ["cross-task", "global"], "record__head_policy": policy}
+        built = method_scenario(scenario, "hetlora", learning__participation__devices=3, **changes)
+        across[policy] = run(built.with_overrides({"stop.rounds": 2, "record.evaluate_every": 2})).metrics
+    one, other = across.values()
+    assert one["loss"] == other["loss"] and one["accuracy"][-1] == other["accuracy"][-1]
+    differing = [key for key in one if one[key][-1] != other[key][-1]]
+    assert differing and all("cross" in key or "all_tasks" in key for key in differing)
 
 
 def test_a_task_without_files_names_what_is_missing(scenario):

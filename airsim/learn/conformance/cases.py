@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airsim.learn.conformance import definitions
-from airsim.learn.conformance.definitions import Model
+from airsim.learn.conformance.definitions import LocalTerm, Model
 from airsim.learn.conformance.instance import Instance
 from airsim.learn.operators.alternating import FFALoRA, RoLoRA
 from airsim.learn.operators.base import AbstractAggregationOperator, Sends
@@ -31,7 +31,8 @@ class Case:
 
     Costs are those of the orthogonal route, and None leaves one to the count of the tensors; on the dense
     route `sends_factors_too` says that factors travel beside the products. `rounds` are tried one by one;
-    `choices` are the two things to send, where a method has the choice.
+    `choices` are the two things to send, where a method has the choice. `local_term` is what training adds
+    to the gradients, `broadcasts` how many adapters are sent down for all to hear.
     """
 
     method: str
@@ -45,6 +46,8 @@ class Case:
     sends_factors_too: bool = False
     choices: tuple[Sends, ...] = ("change", "factors")
     rounds: tuple[int, ...] = (0, 1)
+    local_term: LocalTerm = definitions.no_pull
+    broadcasts: int = 1
 
 
 def _both(outputs: int, inputs: int, rank: int, ranks: Sequence[int]) -> int:
@@ -151,7 +154,15 @@ CASES = (
         upload=_both,
         broadcast=_both,
     ),
-    Case("hetlora", lambda i, s, r: HetLoRA(s), definitions.hetlora, True, upload=_both, broadcast=_both),
+    Case(
+        "hetlora",
+        lambda i, s, r: HetLoRA(s, definitions.KEPT_SHARE, definitions.TAIL_WEIGHT),
+        definitions.hetlora,
+        True,
+        upload=_both,
+        broadcast=_both,
+        local_term=definitions.tail_decay,
+    ),
     Case("rbla", lambda i, s, r: RBLA(s), definitions.rbla, True, upload=_both, broadcast=_both),
     Case(
         "ffa-lora", lambda i, s, r: FFALoRA(s), definitions.ideal, False, exact=True, upload=_b, broadcast=_b
@@ -242,5 +253,6 @@ CASES = (
         False,
         upload=_both,
         broadcast=_both,
+        broadcasts=definitions.NUM_CLUSTERS,
     ),
 )

@@ -43,6 +43,8 @@ class Facts:
         return next(iter(self.common.values()))[1].shape[0]
 
 
+# The gradient of what a method adds to a device's local loss, with respect to B and A: device, layer.
+LocalTerm = Callable[[Upload, str], Pair]
 # The weight matrix with which a device computes after the round: facts, device, layer.
 Model = Callable[[Facts, int, str], np.ndarray]
 
@@ -149,11 +151,23 @@ def clustered(facts: Facts, device: int, layer: str) -> np.ndarray:
     return facts.base[layer] + facts.scale * b @ a
 
 
+def no_pull(device: Upload, layer: str) -> Pair:
+    """Nothing is added to the local loss."""
+    return np.zeros_like(device.b[layer]), np.zeros_like(device.a[layer])
+
+
+def tail_decay(device: Upload, layer: str) -> Pair:
+    """HetLoRA's penalty on the tails."""
+    return oracle.tail_pull(device, layer, KEPT_SHARE, TAIL_WEIGHT)
+
+
 FAIR_STRENGTH = 0.05
 FAIR_STEPS = 40
 FAIR_RATE = 0.5
 NUM_CLUSTERS = 2
 BUDGETS = (1, 2, 2, 3, 1)
+KEPT_SHARE = 0.99
+TAIL_WEIGHT = 0.3
 
 
 def _first(facts: Facts, device: int, layer: str, means: Pair) -> np.ndarray:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from airsim.learn.conformance.instance import (
     instance,
     largest_error,
 )
-from airsim.learn.conformance.play import Round, play
+from airsim.learn.conformance.play import Round, play, uploads
 from airsim.learn.operators.base import OnAir, uplink_reals
 
 EXACT = 1e-12
@@ -71,8 +72,10 @@ def _errors(case: Case, rounds: list[tuple[Instance, int]]) -> Iterator[tuple[st
         pairs = zip(every, itertools.chain(*dense), strict=True)
         yield "dense sum and single uploads agree", EXACT, (difference(*pair) for pair in pairs)
     yield "sends in chunks what it sends at once", 0.0, map(chunk_error, every)
+    yield "trains on its own objective", EXACT, map(objective_error, every)
     yield "counts what is sent", 0.0, map(count_error, every)
     yield "costs what its definition says", 0.0, map(cost_error, [*every, *itertools.chain(*dense)])
+    yield "broadcasts once what all need", EXACT, map(broadcast_error, [*every, *itertools.chain(*dense)])
     if case.method in PERSONAL:
         yield "personal B stays on its device", 0.0, map(personal_error, every)
 
@@ -125,6 +128,25 @@ def count_error(played: Round) -> float:
     return float(((played.sent.payload != 0) != played.sent.sent).sum())
 
 
+def objective_error(played: Round) -> float:
+    """Largest distance between what training adds to a gradient and the slope of the definition's term."""
+    held = played.inst.kept
+    term = played.operator.local_term(held, range(played.inst.num_devices))
+    devices = uploads(held, [float("nan")] * played.inst.num_devices)
+    errors = [0.0]
+    for name, factors in held.layers.items():
+        found = None if term is None else term.of(name, range(len(devices)), factors, factors)
+        for row, device in enumerate(devices):
+            for letter, wanted in zip("ba", played.case.local_term(device, name), strict=True):
+                added = np.zeros_like(wanted)
+                if found is not None:
+                    own = getattr(found, letter)[row].numpy()
+                    added = own[:, : wanted.shape[1]] if letter == "b" else own[: wanted.shape[0]]
+                    errors.append(float(np.abs(own).sum() - np.abs(added).sum()))
+                errors.append(float(np.abs(added - wanted).max()))
+    return max(errors)
+
+
 def personal_error(played: Round) -> float:
     """Devices that lose their own B, and payload entries that depend on it."""
     layers = {name: LoRAFactors(f.a, f.b.flip(0)) for name, f in played.after.layers.items()}
@@ -162,6 +184,35 @@ def cost_error(played: Round) -> float:
         on_air = _cost(case.upload or case.broadcast, RANK, ranks, 0)
         error += abs(on_air - uplink_reals(played.operator.on_air, played.sent))
     return float(error)
+
+
+def broadcast_error(played: Round) -> float:
+    """What participants need and is not broadcast, what is broadcast and nobody needs, and miscounted reals.
+
+    A participant needs a part of one of the tensors, the first rows and columns, but for its scale.
+    """
+    operator, update, view = played.operator, played.update, played.view
+    heard = list(operator.on_downlink(update, view).values())
+    rows = range(len(view.participants.devices))
+    needed = [tensor for row in rows for tensor in operator.downlink(update, view, row).values()]
+    missing = max(min(map(partial(_unlike, tensor), heard), default=1.0) for tensor in needed)
+    spare = sum(all(_unlike(tensor, one) > EXACT for tensor in needed) for one in heard)
+    counted = operator.broadcast_entries(update, view)
+    error = abs(counted - sum(tensor.numel() for tensor in heard))
+    if played.route == "orthogonal":
+        ranks = view.participants.ranks.tolist()
+        wanted = _cost(played.case.broadcast, max(ranks), ranks, counted)
+        error += abs(counted - wanted * played.case.broadcasts)
+    return float(missing + spare + error)
+
+
+def _unlike(needed: torch.Tensor, heard: torch.Tensor) -> float:
+    """How far a tensor is from the first rows and columns of another, in the best scale of these."""
+    if needed.ndim != heard.ndim or any(n > h for n, h in zip(needed.shape, heard.shape, strict=True)):
+        return 1.0
+    part = heard[tuple(slice(size) for size in needed.shape)]
+    scale = (part * needed).sum() / (part * part).sum()
+    return float((needed - scale * part).norm() / needed.norm())
 
 
 def _cost(cost: Cost | None, rank: int, ranks: list[int], counted: int) -> int:

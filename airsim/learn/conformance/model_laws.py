@@ -58,7 +58,10 @@ MODEL_CASES = (
 
 @dataclass(frozen=True)
 class ModelRound:
-    """A round with four of five devices; `held` is what all devices start the next one with."""
+    """A round with four of five devices; `held` is what all devices start the next one with.
+
+    `broadcast` counts what each participant receives, and last what is sent once for all.
+    """
 
     view: RoundView[ModelState]
     before: ModelStack
@@ -84,7 +87,8 @@ def play_model(case: ModelCase, sends: Sends) -> ModelRound:
     update = aggregate(operator, sent, view)
     kept = ModelStack(put(kept.parameters, after.parameters), put(kept.private, after.private))
     held = operator.broadcast(update.state, kept, range(NUM_DEVICES))
-    down = operator.broadcast_reals(update, view)
+    once = torch.tensor([operator.broadcast_entries(update, view)])
+    down = torch.cat((operator.broadcast_reals(update, view), once))
     return ModelRound(view, before, after, sent.upload_reals, down, update.state, kept, held)
 
 

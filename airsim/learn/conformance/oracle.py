@@ -83,6 +83,24 @@ def norm_weights(devices: Sequence[Upload]) -> list[float]:
     return [norm / sum(norms) for norm in norms]
 
 
+def tail_pull(
+    device: Upload, layer: str, kept_share: float, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """HetLoRA's penalty on one layer, differentiated entry by entry with respect to B and A.
+
+    The penalty is ``strength ||tail of B|| ||tail of A||``, with the tail beyond ``floor(kept_share r)``.
+    """
+    b, a = device.b[layer], device.a[layer]
+    pull_b, pull_a = np.zeros_like(b), np.zeros_like(a)
+    tail = range(max(1, int(kept_share * a.shape[0])), a.shape[0])
+    size_b = sum(float(b[o, i]) ** 2 for i in tail for o in range(b.shape[0])) ** 0.5
+    size_a = sum(float(a[i, j]) ** 2 for i in tail for j in range(a.shape[1])) ** 0.5
+    for i in tail:
+        pull_b[:, i] = strength * size_a * b[:, i] / size_b
+        pull_a[i] = strength * size_b * a[i] / size_a
+    return pull_b, pull_a
+
+
 def best_approximation(matrix: Float[np.ndarray, "O I"], rank: int) -> Float[np.ndarray, "O I"]:
     """The nearest matrix of this rank: projected on its leading right singular vectors [Eckart36]."""
     _, vectors = np.linalg.eigh(matrix.T @ matrix)

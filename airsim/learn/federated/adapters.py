@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from airsim.learn.adapter_stack import AdapterStack
+from airsim.learn.adapters import payload_size
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.evaluation import Evaluation, Subject, means
 from airsim.learn.federated.base import (
@@ -20,8 +21,8 @@ from airsim.learn.federated.base import (
 )
 from airsim.learn.local_data import LocalData
 from airsim.learn.local_state import OptimiserState, fresh_state
+from airsim.learn.models.base import AbstractBaseModel, AbstractModel
 from airsim.learn.models.heads import SampleScores
-from airsim.learn.models.mlp import FrozenMLP
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, merge, participants_of
 from airsim.learn.operators.clustered import ClusterState
@@ -32,12 +33,16 @@ from airsim.randomness import RandomStreams
 
 @dataclass(frozen=True)
 class AdapterFederation:
-    """Base, server state, and what each device holds and its optimiser remembers."""
+    """Base, server state, and what each device holds and its optimiser remembers.
 
-    model: FrozenMLP
+    `broadcast_entries` are the real numbers that were broadcast to get here.
+    """
+
+    model: AbstractModel
     server: AdapterState | ClusterState
     held: AdapterStack
     memory: OptimiserState | None = None
+    broadcast_entries: int = 0
 
 
 @final
@@ -65,7 +70,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
     def start(self) -> AdapterFederation:
         server = self.operator.start(self.initial.server)
         held = self.operator.broadcast(server, self.initial.held, self.devices)
-        return replace(self.initial, server=server, held=held)
+        return replace(self.initial, server=server, held=held, broadcast_entries=payload_size(server.layers))
 
     def train(
         self, state: AdapterFederation, round_index: int, participants: Sequence[int] | None = None
@@ -90,14 +95,16 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         live: LiveLayers,
         round_index: int,
     ) -> tuple[Float[Tensor, "K"], AdapterStack, OptimiserState]:
-        """Devices of one rank together, since they have one scale."""
+        """Devices of one kind side by side."""
         devices, before = cohort
         losses, after = torch.zeros(len(devices)), before
         memory = self._memory(before) if state.memory is None else state.memory.take(devices)
-        for rank in before.ranks.unique().tolist():
-            rows = (before.ranks == rank).nonzero().flatten().tolist()
+        term = self.operator.local_term(before, devices)
+        for rank, task, rows in self._groups(devices, before.ranks):
             scale = float(state.server.scaling.of(torch.tensor(rank)))
-            training = replace(self.training, model=state.model, scale=scale, live=live)
+            training = replace(
+                self.training, model=state.model.for_task(task), scale=scale, live=live, correction=term
+            )
             own = LocalData([devices[row] for row in rows], [self.data.devices[devices[row]] for row in rows])
             result = training.run(
                 before.take(rows).layers, own, (self.streams, round_index), memory.take(rows)
@@ -106,6 +113,16 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
             after = after.put(rows, AdapterStack(result.layers, before.ranks[rows]))
             memory = memory.put(rows, result.state)
         return losses, after, memory
+
+    def _groups(self, devices: list[int], ranks: Int[Tensor, "K"]) -> list[tuple[int, int, list[int]]]:
+        """Rank, task and places of each kind: a rank has one scale, and a task one head where heads differ.
+
+        A model that leaves traces has its heads among its layers, so all its tasks train together.
+        """
+        one_base = isinstance(self.initial.model, AbstractBaseModel)
+        tasks = [0 if one_base else self.data.task_of_device[device] for device in devices]
+        kinds = list(zip(ranks.tolist(), tasks, strict=True))
+        return [(*kind, [row for row, own in enumerate(kinds) if own == kind]) for kind in sorted(set(kinds))]
 
     def _memory(self, stack: AdapterStack) -> OptimiserState:
         return fresh_state(self.training.optimiser, stack.layers, stack.num_devices)
@@ -125,16 +142,20 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         received: Float[Tensor, "*rows D"],
     ) -> AdapterFederation:
         update = self.operator.decode(received, local.view)
-        weights = tuple(
-            merge(weight, update, name)
-            for name, weight in zip(state.model.layer_names, state.model.weights, strict=True)
-        )
+        weights = state.model.base_weights
+        changed = {name: merge(weight, update, name) for name, weight in weights.items()}
         participants = local.view.participants.devices
         kept = local.after
         if len(participants) < len(self.devices):
             kept = state.held.put(participants, local.after)
         held = self.operator.broadcast(update.state, kept, self.devices)
-        return AdapterFederation(replace(state.model, weights=weights), update.state, held, local.memory)
+        entries = self.operator.broadcast_entries(update, local.view)
+        return AdapterFederation(
+            state.model.with_base_weights(changed), update.state, held, local.memory, entries
+        )
+
+    def broadcast_entries(self, state: AdapterFederation) -> int:
+        return state.broadcast_entries
 
     def evaluate(self, state: AdapterFederation) -> Evaluation:
         known: dict[tuple[int, int], tuple[float, float]] = {}
@@ -150,17 +171,20 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         layers = state.server.layers
         scale = float(state.server.scaling.of(torch.tensor(next(iter(layers.values())).rank)))
         results = [
-            means(state.model.scores(split.x, split.y, layers, scale), task)
+            means(state.model.for_task(task).scores(split.x, split.y, layers, scale), task)
             for task, split in enumerate(self.data.tests)
         ]
         accuracies, losses = zip(*results, strict=True)
         return Evaluation(accuracies, losses, Subject.GLOBAL)
 
-    def scores(self, state: AdapterFederation, device: int, task: int) -> SampleScores:
+    def scores(
+        self, state: AdapterFederation, device: int, task: int, head: int | None = None
+    ) -> SampleScores:
         scale = float(state.server.scaling.of(state.held.ranks[device]))
         split = self.data.tests[task]
         layers = {name: factors.take(device) for name, factors in state.held.layers.items()}
-        return state.model.scores(split.x, split.y, layers, scale)
+        model = state.model.for_task(task if head is None else head)
+        return model.scores(split.x, split.y, layers, scale)
 
     def twins(self, state: AdapterFederation) -> list[int]:
         first: list[int] = []
@@ -174,9 +198,9 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         tensors: dict[str, Tensor] = {}
         for name, factors in state.server.layers.items():
             tensors |= {f"{name}.a": factors.a.contiguous(), f"{name}.b": factors.b.contiguous()}
-        first = self.initial.model
-        changed = zip(first.layer_names, state.model.weights, first.weights, strict=True)
-        return tensors | {f"base.{name}": new for name, new, old in changed if not torch.equal(new, old)}
+        first, now = self.initial.model.base_weights, state.model.base_weights
+        changed = {name: new for name, new in now.items() if not torch.equal(new, first[name])}
+        return tensors | {f"base.{name}": new.contiguous() for name, new in changed.items()}
 
 
 def _equal(stack: AdapterStack, pair: Sequence[int]) -> bool:

@@ -38,11 +38,11 @@ class FederatedModels(AbstractModels):
         """Mean accuracy of the devices of a task (row) on each task (column)."""
         data = self.learner.data
         accuracy = np.zeros((len(data.tests), len(data.tests)))
-        for tested in range(len(data.tests)):
-            right = [self._scores(k, tested).right.double().mean().item() for k in self._twins]
-            for own in range(len(data.tests)):
-                devices = [k for k, task in enumerate(data.task_of_device) if task == own]
-                accuracy[own, tested] = np.mean([right[device] for device in devices])
+        for own, tested in np.ndindex(accuracy.shape):
+            head = tested if head_policy is HeadPolicy.TESTED_TASK else own
+            twins = [k for k, task in zip(self._twins, data.task_of_device, strict=True) if task == own]
+            right = [self._scores(k, tested, head).right.double().mean().item() for k in twins]
+            accuracy[own, tested] = np.mean(right)
         return CrossEvaluation(accuracy, head_policy)
 
     def of_devices(self) -> DeviceEvaluation:
@@ -50,7 +50,7 @@ class FederatedModels(AbstractModels):
         accuracy = np.empty(len(data.devices))
         for device, (twin, task) in enumerate(zip(self._twins, data.task_of_device, strict=True)):
             tested = data.tests[task]
-            by_class = accuracy_of_classes(self._scores(twin, task), tested, data.num_classes)
+            by_class = accuracy_of_classes(self._scores(twin, task, task), tested, data.num_classes)
             accuracy[device] = in_proportion(by_class, data, device)
         return DeviceEvaluation(accuracy)
 
@@ -59,12 +59,13 @@ class FederatedModels(AbstractModels):
         return self.learner.twins(self.state)
 
     @cached_property
-    def _known(self) -> dict[tuple[int, int], SampleScores]:
+    def _known(self) -> dict[tuple[int, int, int], SampleScores]:
         return {}
 
-    def _scores(self, device: int, task: int) -> SampleScores:
-        """Scores of one of equal models, computed once."""
-        if (device, task) not in self._known:
+    def _scores(self, device: int, task: int, head: int) -> SampleScores:
+        """Scores of one of equal models with the head of a task, computed once."""
+        key = device, task, head
+        if key not in self._known:
             with torch.no_grad():
-                self._known[device, task] = self.learner.scores(self.state, device, task)
-        return self._known[device, task]
+                self._known[key] = self.learner.scores(self.state, device, task, head)
+        return self._known[key]

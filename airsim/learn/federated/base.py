@@ -62,6 +62,10 @@ class AbstractLearner(abc.ABC, Generic[StateT]):
         """The state of the next round, from what arrived."""
 
     @abc.abstractmethod
+    def broadcast_entries(self, state: StateT) -> int:
+        """Real numbers that brought this state to the devices; at the start, all that they begin with."""
+
+    @abc.abstractmethod
     def evaluate(self, state: StateT) -> Evaluation:
         """Accuracy and loss of the devices' models on the test sets of their own tasks."""
 
@@ -70,8 +74,11 @@ class AbstractLearner(abc.ABC, Generic[StateT]):
         """Accuracy and loss of what the server holds in common for all, on every task's test set."""
 
     @abc.abstractmethod
-    def scores(self, state: StateT, device: int, task: int) -> SampleScores:
-        """A device's model on the test set of a task."""
+    def scores(self, state: StateT, device: int, task: int, head: int | None = None) -> SampleScores:
+        """A device's model on the test set of a task, with the head of this or of another task.
+
+        A model with one head for all tasks leaves `head` alone.
+        """
 
     @abc.abstractmethod
     def twins(self, state: StateT) -> list[int]:

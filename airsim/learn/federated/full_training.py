@@ -1,6 +1,6 @@
-"""Local training of all parameters of an MLP, a chunk of devices side by side."""
+"""Local training of all parameters of a base model, a chunk of devices side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -20,12 +20,15 @@ from airsim.randomness import RandomStreams
 DEVICES_PER_CHUNK = 16
 
 Parameters = Mapping[str, Tensor]
+# Parameters and samples to the last hidden features and the logits.
+Forward = Callable[[Parameters, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class FullTraining:
-    """Schedule and optimiser, and what a method adds to the devices' objective."""
+    """The model's forward pass, schedule and optimiser, and what a method adds to the devices' objective."""
 
+    forward: Forward
     schedule: LocalSchedule
     optimiser: AbstractOptimiser
     term: AbstractLocalTerm
@@ -50,8 +53,7 @@ class FullTraining:
         slots = {name: new_slots(self.optimiser, x) for name, x in now.items()}
         losses = []
         for step, batch in enumerate(data.batches(self.schedule, *draws)):
-            batch = batch if batch.y.ndim == 2 else _stacked(batch)
-            loss, gradient = self._gradient(now, before, batch)
+            loss, gradient = self._gradient(now, before, batch.stacked())
             losses.append(loss)
             for name, x in now.items():
                 count = torch.full((len(x), *[1] * (x.ndim - 1)), step + 1)
@@ -63,7 +65,7 @@ class FullTraining:
     ) -> tuple[Float[Tensor, "K"], Parameters]:
         """Each device's loss without the method's term, and its gradient with it."""
         leaves = {name: x.detach().requires_grad_() for name, x in now.items()}
-        features, logits = forward(leaves, batch.x)
+        features, logits = self.forward(leaves, batch.x)
         losses = _mean_losses(logits, batch)
         total = losses.sum() + self.term.loss(features, before, batch)
         found = torch.autograd.grad(total, list(leaves.values()))
@@ -77,24 +79,7 @@ class FullTraining:
         return [g[i : i + DEVICES_PER_CHUNK] for g in groups for i in range(0, len(g), DEVICES_PER_CHUNK)]
 
 
-def forward(
-    parameters: Parameters, x: Float[Tensor, "*stack B F"]
-) -> tuple[Float[Tensor, "*stack B H"], Float[Tensor, "*stack B C"]]:
-    """Last hidden features, and logits, of MLPs with parameters ``layer0.weight``, ``layer0.bias``, ..."""
-    depth, features = len(parameters) // 2, x
-    for index in range(depth):
-        features = torch.relu(x) if index else x
-        weight, bias = parameters[f"layer{index}.weight"], parameters[f"layer{index}.bias"]
-        x = features @ weight.mT + bias.unsqueeze(-2)
-    return features, x
-
-
 def _mean_losses(logits: Float[Tensor, "K B C"], batch: PaddedBatch) -> Float[Tensor, "K"]:
     log_probabilities = torch.log_softmax(logits, dim=-1)
     picked = log_probabilities.gather(-1, batch.y.unsqueeze(-1)).squeeze(-1)
     return -(picked * batch.weights).sum(dim=-1)
-
-
-def _stacked(batch: PaddedBatch) -> PaddedBatch:
-    """A lone device's batch with its leading axis."""
-    return PaddedBatch(batch.x.unsqueeze(0), batch.y.unsqueeze(0), batch.weights.unsqueeze(0))

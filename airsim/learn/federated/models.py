@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -11,11 +11,11 @@ from torch import Tensor
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.evaluation import Evaluation, Subject, means
 from airsim.learn.federated.base import AbstractLearner, LocalRound, require_finite, weighted_view
-from airsim.learn.federated.full_training import FullTraining, forward
+from airsim.learn.federated.full_training import FullTraining
 from airsim.learn.federated.local_terms import ControlTerm
 from airsim.learn.local_data import LocalData
 from airsim.learn.models.heads import SampleScores, classification_scores
-from airsim.learn.models.mlp import FrozenMLP
+from airsim.learn.models.staged import AbstractStagedModel
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, participants_of
 from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold, expand
 from airsim.randomness import RandomStreams
@@ -23,10 +23,11 @@ from airsim.randomness import RandomStreams
 
 @dataclass(frozen=True)
 class ModelFederation:
-    """The server's model, and what each device holds."""
+    """The server's model, what each device holds, and the real numbers that were broadcast to get here."""
 
     server: ModelState
     held: ModelStack
+    broadcast_entries: int = 0
 
 
 @final
@@ -41,7 +42,7 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     training: FullTraining
     data: FederatedData
     streams: RandomStreams
-    base: FrozenMLP
+    base: AbstractStagedModel
     learning_rate: float
 
     @property
@@ -50,11 +51,13 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         return range(len(self.data.devices))
 
     def start(self) -> ModelFederation:
-        server = self.operator.start(ModelState(parameters_of(self.base), {}))
+        server = self.operator.start(ModelState(self.base.parameters, {}))
         everywhere = expand(server.parameters, len(self.devices))
         private = expand(server.control, len(self.devices)) if server.control else everywhere
         kept = ModelStack(everywhere, private)
-        return ModelFederation(server, self.operator.broadcast(server, kept, self.devices))
+        held = self.operator.broadcast(server, kept, self.devices)
+        begun = (*server.parameters.values(), *server.control.values())
+        return ModelFederation(server, held, sum(tensor.numel() for tensor in begun))
 
     def train(
         self, state: ModelFederation, round_index: int, participants: Sequence[int] | None = None
@@ -77,13 +80,17 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     def merge(
         self, state: ModelFederation, local: LocalRound[ModelFederation], received: Float[Tensor, "*rows D"]
     ) -> ModelFederation:
-        server = self.operator.decode(received, local.view).state
+        update = self.operator.decode(received, local.view)
+        server, entries = update.state, self.operator.broadcast_entries(update, local.view)
         devices = local.view.participants.devices
         held = self.operator.broadcast(server, local.after, devices)
         if len(devices) < len(self.devices):
             private = state.held.put(devices, held).private
             held = ModelStack(expand(server.parameters, len(self.devices)), private)
-        return ModelFederation(server, held)
+        return ModelFederation(server, held, entries)
+
+    def broadcast_entries(self, state: ModelFederation) -> int:
+        return state.broadcast_entries
 
     def evaluate(self, state: ModelFederation) -> Evaluation:
         results = [means(self.scores(state, 0, task), task) for task in range(len(self.data.tests))]
@@ -93,9 +100,10 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     def evaluate_global(self, state: ModelFederation) -> Evaluation:
         return replace(self.evaluate(state), subject=Subject.GLOBAL)
 
-    def scores(self, state: ModelFederation, device: int, task: int) -> SampleScores:
+    def scores(self, state: ModelFederation, device: int, task: int, head: int | None = None) -> SampleScores:
         split = self.data.tests[task]
-        return classification_scores(forward(state.server.parameters, split.x)[1], split.y)
+        _, logits = self.base.forward_with(state.server.parameters, split.x)
+        return classification_scores(logits, split.y)
 
     def twins(self, state: ModelFederation) -> list[int]:
         return [0] * len(self.devices)
@@ -103,11 +111,3 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     def named_tensors(self, state: ModelFederation) -> dict[str, Tensor]:
         """The server's model."""
         return {name: x.contiguous() for name, x in state.server.parameters.items()}
-
-
-def parameters_of(model: FrozenMLP) -> dict[str, Tensor]:
-    """Weights and biases by name."""
-    parameters: dict[str, Any] = {}
-    for name, weight, bias in zip(model.layer_names, model.weights, model.biases, strict=True):
-        parameters |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return parameters

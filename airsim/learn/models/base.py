@@ -64,6 +64,15 @@ class AbstractModel(abc.ABC):
         """Names of the layers that can carry an adapter, from input to output."""
         return tuple(self.layer_shapes)
 
+    @property
+    @abc.abstractmethod
+    def base_weights(self) -> Mapping[str, Tensor]:
+        """Frozen weights (outputs, inputs) of the layers that can carry an adapter, by name."""
+
+    @abc.abstractmethod
+    def with_base_weights(self, weights: Mapping[str, Tensor]) -> "AbstractModel":
+        """The same model with some of them replaced; this one is left as it is."""
+
     @abc.abstractmethod
     def for_task(self, task: int) -> "AbstractModel":
         """The model with what one task adds to it, such as a head of its own."""
@@ -87,9 +96,9 @@ class AbstractBaseModel(AbstractModel):
     """A model that leaves traces, from which gradients, their sums and their moments are made."""
 
     @property
+    @abc.abstractmethod
     def entries_per_sample(self) -> int:
         """Real entries that one sample brings to the layers and their outputs: the measure of a chunk."""
-        return sum(sum(shape) for shape in self.layer_shapes.values())
 
     @abc.abstractmethod
     def forward(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from airsim.learn.adapters import LayerShape
 from airsim.learn.models.convolution import ImageShape, Patches, Window
 from airsim.learn.models.staged import AbstractStagedModel, Dense, Stage
 
@@ -17,14 +18,15 @@ from airsim.learn.models.staged import AbstractStagedModel, Dense, Stage
 class FrozenCNN(AbstractStagedModel):
     """Convolutions (strides take the place of pooling), then linear layers, with rectifiers between all.
 
-    Kernels are matrices of output channels by patch entries. Every layer can carry an adapter; that of a
-    convolution is a low-rank update of this matrix.
+    Kernels are matrices of output channels by patch entries. Every layer can carry an adapter, or those that
+    `adapted` names in order; that of a convolution is a low-rank update of this matrix.
     """
 
     image: ImageShape
     windows: tuple[Window, ...]
     weights: tuple[Float[Tensor, "_ _"], ...]
     biases: tuple[Float[Tensor, "_"], ...]
+    adapted: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.biases) > len(self.windows):
@@ -62,28 +64,14 @@ class FrozenCNN(AbstractStagedModel):
         """The same model with its weights stored, and its base products computed, in another type."""
         return replace(self, weights=tuple(weight.to(dtype) for weight in self.weights))
 
-    def flops_per_sample(self, rank: int) -> int:
-        """Floating point operations of one sample's forward and backward pass with adapters of this rank.
-
-        As for `FrozenMLP`, with the work of a convolution at each of its positions; rearranging patches is
-        left out.
-        """
-        shapes, positions = list(self.layer_shapes.values()), self._positions
-        base = [count * shape.inputs * shape.outputs for count, shape in zip(positions, shapes, strict=True)]
-        first = positions[0] * shapes[0].inputs
-        return 2 * sum(base) + 2 * sum(base[1:]) + 6 * rank * self.entries_per_sample - 2 * rank * first
-
     @property
-    def entries_per_sample(self) -> int:
-        """Real entries that one sample brings to the layers and their outputs, position by position."""
-        shapes = self.layer_shapes.values()
-        return sum(count * sum(shape) for count, shape in zip(self._positions, shapes, strict=True))
+    def layer_shapes(self) -> dict[str, LayerShape]:
+        """Widths of each layer that can carry an adapter, by name."""
+        every = {name: stage.shape for name, stage in self.stages.items()}
+        return every if self.adapted is None else {name: every[name] for name in self.adapted}
 
-    @property
-    def _positions(self) -> list[int]:
-        """Rows that each layer makes of one sample."""
-        maps = self.maps[1:]
-        return [image.height * image.width for image in maps] + [1] * (len(self.weights) - len(maps))
+    def _rebuilt(self, weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> "FrozenCNN":
+        return replace(self, weights=weights, biases=biases)
 
     def _input_widths(self) -> list[int]:
         patches = [

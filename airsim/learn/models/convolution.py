@@ -57,19 +57,20 @@ class Patches(AbstractArrangement):
 
     def to_rows_gradient(self, d: Float[Tensor, "*stack P I"]) -> Float[Tensor, "*stack B F"]:
         kernel, stride, padding = self.window
-        columns = d.reshape(-1, self._positions, d.shape[-1]).mT
+        columns = d.reshape(-1, self.rows_per_sample, d.shape[-1]).mT
         images = fold(columns, self.image[1:], kernel, padding=padding, stride=stride)
         return images.reshape(*d.shape[:-2], -1, self.image.features)
 
     def to_features(self, y: Float[Tensor, "*stack P O"]) -> Float[Tensor, "*stack B F"]:
-        maps = y.unflatten(-2, (-1, self._positions)).mT
+        maps = y.unflatten(-2, (-1, self.rows_per_sample)).mT
         return maps.flatten(start_dim=-2)
 
     def to_features_gradient(self, d: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack P O"]:
-        maps = d.unflatten(-1, (-1, self._positions)).mT
+        maps = d.unflatten(-1, (-1, self.rows_per_sample)).mT
         return maps.flatten(start_dim=-3, end_dim=-2)
 
     @property
-    def _positions(self) -> int:
+    def rows_per_sample(self) -> int:
+        """Positions of the window."""
         output = self.window.output_shape(self.image, channels=1)
         return output.height * output.width

@@ -47,15 +47,5 @@ class FrozenMLP(AbstractStagedModel):
         """The same model with its weights stored, and its base products computed, in another type."""
         return replace(self, weights=tuple(weight.to(dtype) for weight in self.weights))
 
-    def flops_per_sample(self, rank: int) -> int:
-        """Floating point operations of one sample's forward and backward pass with adapters of this rank.
-
-        Frozen weights need no gradient, so a layer costs ``2 I O`` forward and ``2 I O`` back to its input,
-        its adapter ``2 R (I + O)`` forward and ``4 R (I + O)`` backward; the first layer passes nothing back
-        (``2 I O + 2 R I`` less). Biases, rectifiers and the softmax are left out.
-        """
-        shapes = list(self.layer_shapes.values())
-        forward = sum(2 * shape.inputs * shape.outputs for shape in shapes)
-        backward = sum(2 * shape.inputs * shape.outputs for shape in shapes[1:])
-        adapters = sum(6 * rank * (shape.inputs + shape.outputs) for shape in shapes)
-        return forward + backward + adapters - 2 * rank * shapes[0].inputs
+    def _rebuilt(self, weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> "FrozenMLP":
+        return replace(self, weights=weights, biases=biases)

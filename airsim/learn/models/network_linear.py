@@ -16,10 +16,14 @@ from airsim.learn.adapters import LayerShape, LoRAFactors
 
 @dataclass(frozen=True)
 class InstalledAdapters:
-    """What every adapted layer adds during one pass: factors by layer name, all with the leading axis K."""
+    """What every adapted layer adds during one pass: factors by layer name, all with the leading axis K.
+
+    `weights` take the place of frozen ones, as (outputs, inputs).
+    """
 
     layers: Mapping[str, LoRAFactors]
     scale: float
+    weights: Mapping[str, Tensor]
 
 
 # A context variable, not an attribute of the network: two threads may pass two chunks through one base.
@@ -27,9 +31,11 @@ _INSTALLED: ContextVar[InstalledAdapters | None] = ContextVar("installed adapter
 
 
 @contextlib.contextmanager
-def installed(layers: Mapping[str, LoRAFactors], scale: float) -> Iterator[None]:
-    """Every frozen layer that `layers` names carries its adapter while this context lasts."""
-    token = _INSTALLED.set(InstalledAdapters(layers, scale))
+def installed(
+    layers: Mapping[str, LoRAFactors], scale: float, weights: Mapping[str, Tensor]
+) -> Iterator[None]:
+    """Every frozen layer that `layers` names carries its adapter, on its new weight, while this lasts."""
+    token = _INSTALLED.set(InstalledAdapters(layers, scale, weights))
     try:
         yield
     finally:
@@ -64,11 +70,12 @@ class NetworkLinear(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output in the type of its input."""
         adapters = _INSTALLED.get()
+        matrix = self.matrix if adapters is None else adapters.weights.get(self.name, self.matrix)
         if adapters is None or self.name not in adapters.layers:
-            return frozen_product(x, self.matrix, self.bias)
+            return frozen_product(x, matrix, self.bias)
         factors = adapters.layers[self.name]
         rows = x.reshape(factors.a.shape[0], -1, x.shape[-1])  # K (B T) I
-        y = _AdaptedProduct.apply(rows, factors.a, factors.b, self, adapters.scale)
+        y = _AdaptedProduct.apply(rows, factors.a, factors.b, (matrix, self.bias), adapters.scale)
         return y.view(*x.shape[:-1], y.shape[-1])
 
 
@@ -96,13 +103,13 @@ class _AdaptedProduct(torch.autograd.Function):
         x: Float[Tensor, "K M I"],
         a: Float[Tensor, "K R I"],
         b: Float[Tensor, "K O R"],
-        base: NetworkLinear,
+        base: tuple[Tensor, Tensor | None],
         scale: float,
     ) -> Float[Tensor, "K M O"]:
         inner = _inwards(x, a.mT).mul_(scale)
         context.save_for_backward(x, a, b, inner)
-        context.base, context.scale = base, scale
-        return _add_outwards(frozen_product(x, base.matrix, base.bias), inner, b.mT)
+        context.matrix, context.scale = base[0], scale
+        return _add_outwards(frozen_product(x, *base), inner, b.mT)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -111,7 +118,7 @@ class _AdaptedProduct(torch.autograd.Function):
         projected = _inwards(d, b).mul_(context.scale)
         passed_on = None
         if context.needs_input_grad[0]:
-            passed_on = _add_outwards(frozen_product(d, context.base.matrix.mT, None), projected, a)
+            passed_on = _add_outwards(frozen_product(d, context.matrix.mT, None), projected, a)
         # Thin times wide is up to four times as fast as wide times thin.
         return passed_on, projected.mT @ x, (inner.mT @ d).mT, None, None
 

@@ -22,6 +22,11 @@ threshold_backward = torch.ops.aten.threshold_backward.grad_input
 class AbstractArrangement(abc.ABC):
     """Between the features of a sample and the rows that a layer reads: linear maps and their transposes."""
 
+    @property
+    @abc.abstractmethod
+    def rows_per_sample(self) -> int:
+        """Rows that the layer makes of one sample."""
+
     @abc.abstractmethod
     def to_rows(self, features: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack P I"]:
         """What the layer reads."""
@@ -43,6 +48,8 @@ class AbstractArrangement(abc.ABC):
 class Dense(AbstractArrangement):
     """One row per sample: its features."""
 
+    rows_per_sample = 1
+
     def to_rows(self, features: Float[Tensor, "*stack B F"]) -> Float[Tensor, "*stack B F"]:
         return features
 
@@ -62,6 +69,21 @@ class Stage(NamedTuple):
     weight: Float[Tensor, "O I"]
     bias: Float[Tensor, "O"]
     arrangement: AbstractArrangement
+
+    @property
+    def shape(self) -> LayerShape:
+        """Widths on both sides."""
+        return LayerShape(self.weight.shape[1], self.weight.shape[0])
+
+    @property
+    def products(self) -> int:
+        """Multiplications that the layer needs for one sample."""
+        return self.arrangement.rows_per_sample * self.weight.numel()
+
+    @property
+    def ends(self) -> int:
+        """Real entries that one sample brings to the layer and its output."""
+        return self.arrangement.rows_per_sample * sum(self.shape)
 
 
 @dataclass(frozen=True)
@@ -83,11 +105,60 @@ class AbstractStagedModel(AbstractBaseModel):
 
     @property
     def layer_shapes(self) -> dict[str, LayerShape]:
-        """Widths of each layer, by name."""
-        return {
-            name: LayerShape(stage.weight.shape[1], stage.weight.shape[0])
-            for name, stage in self.stages.items()
-        }
+        """Widths of each layer that can carry an adapter, by name."""
+        return {name: stage.shape for name, stage in self.stages.items()}
+
+    @property
+    def entries_per_sample(self) -> int:
+        """Real entries that one sample brings to the layers and their outputs, position by position."""
+        return sum(stage.ends for stage in self.stages.values())
+
+    @property
+    def base_weights(self) -> dict[str, Tensor]:
+        """Frozen weights under the adapters, by name."""
+        return {name: self.stages[name].weight for name in self.layer_shapes}
+
+    def with_base_weights(self, weights: Mapping[str, Tensor]) -> "AbstractStagedModel":
+        """The same model with some weights replaced."""
+        return self.with_parameters({f"{name}.weight": weight for name, weight in weights.items()})
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Weights and biases by name."""
+        found: dict[str, Tensor] = {}
+        for name, stage in self.stages.items():
+            found |= {f"{name}.weight": stage.weight, f"{name}.bias": stage.bias}
+        return found
+
+    def with_parameters(self, parameters: Mapping[str, Tensor]) -> "AbstractStagedModel":
+        """The same model with some parameters replaced."""
+        kept = self.parameters | dict(parameters)
+        ordered = [(kept[f"{name}.weight"], kept[f"{name}.bias"]) for name in self.stages]
+        return self._rebuilt(*zip(*ordered, strict=True))
+
+    @abc.abstractmethod
+    def _rebuilt(self, weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> "AbstractStagedModel":
+        """The same model with these parameters, from input to output."""
+
+    def flops_per_sample(self, rank: int) -> int:
+        """Floating point operations of one sample's forward and backward pass with adapters of this rank.
+
+        Frozen weights need no gradient, so a layer costs ``2 I O`` forward and, above the lowest adapter,
+        ``2 I O`` back to its input, its adapter ``2 R (I + O)`` forward and ``4 R (I + O)`` backward; the
+        lowest adapter passes nothing back (``2 R I`` less). Convolutions work so at each position. Biases,
+        rectifiers, rearranging and the softmax are left out.
+        """
+        stages, adapted = list(self.stages.items()), self.layer_shapes
+        lowest = self._lowest(adapted)
+        base = 2 * sum(s.products for _, s in stages) + 2 * sum(s.products for _, s in stages[lowest + 1 :])
+        first = stages[lowest][1]
+        adapters = 6 * rank * sum(stage.ends for name, stage in stages if name in adapted)
+        return base + adapters - 2 * rank * first.arrangement.rows_per_sample * first.shape.inputs
+
+    def full_flops_per_sample(self) -> int:
+        """The same where all weights are trained: ``6 I O``, and ``2 I O`` less for the first layer."""
+        stages = list(self.stages.values())
+        return 6 * sum(stage.products for stage in stages) - 2 * stages[0].products
 
     def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with its adapter beside it."""
@@ -129,6 +200,18 @@ class AbstractStagedModel(AbstractBaseModel):
             rows = stage.arrangement.to_rows(torch.relu(x) if index else x)
             x = stage.arrangement.to_features(linears[name].forward(rows)[0])
         return x
+
+    def forward_with(
+        self, parameters: Mapping[str, Tensor], x: Float[Tensor, "*stack B F"]
+    ) -> tuple[Float[Tensor, "*stack B H"], Float[Tensor, "*stack B C"]]:
+        """Input of the last layer, and logits, with other parameters such as ``layer0.weight``."""
+        features = x
+        for index, (name, stage) in enumerate(self.stages.items()):
+            features = torch.relu(x) if index else x
+            weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
+            y = stage.arrangement.to_rows(features) @ weight.mT + bias.unsqueeze(-2)
+            x = stage.arrangement.to_features(y)
+        return features, x
 
     def backpropagate(self, batch: PaddedBatch, linears: Mapping[str, AbstractLinear]) -> Backpropagation:
         """One forward and backward pass of the devices' mean losses, down to the lowest adapter."""

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,7 +36,8 @@ class TransformerModel(AbstractModel):
     """A network that is never trained again; texts are rows of token numbers, filled up with -1.
 
     `sequence_length` is what the operations of a sample are counted for. `num_lower_layers` of the network
-    lie below the lowest adapter.
+    lie below the lowest adapter. `changed` weights take the place of the network's own, which all models on
+    it share.
     """
 
     network: torch.nn.Module
@@ -45,11 +46,23 @@ class TransformerModel(AbstractModel):
     sequence_length: int
     num_lower_layers: int
     lower: LowerActivations | None = None
+    changed: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def layer_shapes(self) -> Mapping[str, LayerShape]:
         """Widths of the adapted layers, named as the network calls them."""
         return self.shapes
+
+    @property
+    def base_weights(self) -> dict[str, Tensor]:
+        """Frozen weights (outputs, inputs) of the adapted layers."""
+        modules = self.network.named_modules()
+        own = {name: module.matrix for name, module in modules if isinstance(module, NetworkLinear)}
+        return {name: self.changed.get(name, own[name]) for name in self.shapes}
+
+    def with_base_weights(self, weights: Mapping[str, Tensor]) -> "TransformerModel":
+        """The same network with some of its adapted layers' weights replaced."""
+        return dataclasses.replace(self, changed={**self.changed, **weights})
 
     @property
     def width(self) -> int:
@@ -178,7 +191,7 @@ class TransformerModel(AbstractModel):
     ) -> Float[Tensor, "..."]:
         tokens = x.flatten(0, 1)
         own = _per_device(layers, x.shape[0])
-        with installed(own, scale):
+        with installed(own, scale, self.changed):
             output, mask = self.network_output(tokens)
         head = own.get(HEAD)
         logits = self.objective.logits(output, mask, head)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from airsim.learn.adapters import LoRAFactors
+from airsim.learn.corrections import AbstractCorrection
 from airsim.learn.operators.payload import LiveLayers
 
 Sends = Literal["change", "factors"]
@@ -113,6 +114,14 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
     def live(self, state: StateT, round_index: int) -> LiveLayers:
         """The factors of each adapted layer that are trained in a round; none where full weights are."""
 
+    def local_term(self, before: HeldT, devices: Sequence[int]) -> AbstractCorrection | None:
+        """What is added to the gradients of devices that train from `before`; nothing unless stated.
+
+        `devices` are the numbers of what is stacked in `before`. Methods on full parameters have their terms
+        in `learn.federated.local_terms`.
+        """
+        return None
+
     @abc.abstractmethod
     def encode(self, before: HeldT, after: HeldT, view: RoundView[StateT]) -> Transmission:
         """What these devices send; `view` may be that of a chunk."""
@@ -144,6 +153,18 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
     def air_weights(self, control: Float[Tensor, "K C"], view: RoundView[StateT]) -> Float[Tensor, "K"]:
         """The weights to superpose with, once the control channel has been heard; by data unless stated."""
         return view.participants.weights
+
+    def on_downlink(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> dict[str, Tensor]:
+        """What is sent once for all participants to hear, by name.
+
+        It is what the largest rank needs unless a method says so: lower ranks cut theirs out of it, and scale
+        it by their own ``g``.
+        """
+        return self.downlink(update, view, int(view.participants.ranks.argmax()))
+
+    def broadcast_entries(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> int:
+        """Numbers that a round's broadcast carries, counted from the tensors."""
+        return sum(tensor.numel() for tensor in self.on_downlink(update, view).values())
 
     def broadcast_reals(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> Int[Tensor, "K"]:
         """Numbers that the server sends to each participant, counted from the tensors."""

@@ -117,6 +117,16 @@ class FedInc(AbstractAggregationOperator[AdapterStack, ClusterState]):
         layers = {name: factors.take(own) for name, factors in update.state.layers.items()}
         return named(layers, everywhere(layers, Live.BOTH))
 
+    def on_downlink(self, update: ServerUpdate[ClusterState], view: ClusterView) -> dict[str, Tensor]:
+        """The adapters of all clusters that a participant is in, one after the other."""
+        devices, cluster_of = view.participants.devices, update.state.cluster_of
+        member = {cluster_of[device]: row for row, device in enumerate(devices)}
+        return {
+            f"cluster{cluster}.{name}": tensor
+            for cluster, row in sorted(member.items())
+            for name, tensor in self.downlink(update, view, row).items()
+        }
+
     def _uploaded(self, received: Float[Tensor, "K D"], view: ClusterView) -> dict[str, LoRAFactors]:
         live = everywhere(view.state.layers, Live.BOTH)
         own = [view.state.cluster_of[device] for device in view.participants.devices]

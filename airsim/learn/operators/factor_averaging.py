@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from airsim.learn.adapter_stack import AdapterStack, cut, rank_mask
+from airsim.learn.corrections import TailDecay
 from airsim.learn.operators.adapter_operator import (
     AdapterState,
     AdapterView,
@@ -132,21 +133,29 @@ class HetLoRA(AbstractFactorAveraging):
 
     with one norm per device over all its layers, sent on the control channel; data sizes do not count. The
     tail is what lies beyond the first ``floor(kept_share r_k)`` components (at least one stays);
-    `tail_penalty` presses on it in training, and a device drops it where the product of its two norms has
-    shrunk.
+    `tail_penalty` presses on it in training with the weight `tail_weight`, and a device drops it where the
+    product of its two norms has shrunk.
     """
 
     sends: Sends = "change"
     kept_share: float = 0.99
+    tail_weight: float = 0.005
 
     def __post_init__(self) -> None:
         if not 0 < self.kept_share <= 1:
             raise ValueError(f"kept_share = {self.kept_share}: give a share above 0 and up to 1")
+        if not self.tail_weight >= 0:
+            raise ValueError(f"tail_weight = {self.tail_weight}: give 0 or a positive lambda")
 
     @property
     def on_air(self) -> OnAir:
         """One weighted sum, after one scalar per device."""
         return OnAir.MASKED
+
+    def local_term(self, before: AdapterStack, devices: Sequence[int]) -> TailDecay:
+        """The gradient of `tail_penalty`; what is tail stays the same for the whole round."""
+        heads = head_ranks(before, self.kept_share).tolist()
+        return TailDecay(self.tail_weight, dict(zip(devices, heads, strict=True)))
 
     def finish_locally(self, before: AdapterStack, after: AdapterStack, state: AdapterState) -> AdapterStack:
         """Ranks cut where the tail has shrunk since the broadcast."""
@@ -198,5 +207,8 @@ def tail_norms(stack: AdapterStack, heads: Tensor) -> Float[Tensor, "K"]:
 
 
 def tail_penalty(stack: AdapterStack, kept_share: float, strength: float) -> Float[Tensor, "K"]:
-    """The term of each device's local loss that makes tails small: `strength` times `tail_norms`."""
+    """The term of each device's local loss that makes tails small: `strength` times `tail_norms`.
+
+    Training adds its gradient, `learn.corrections.TailDecay`.
+    """
     return strength * tail_norms(stack, head_ranks(stack, kept_share))

@@ -92,7 +92,7 @@ OTHER_METHODS = (
         mixed_ranks="yes",
         reading=(
             "one norm and one rank per device over all layers, the norm without g_k; the tail is beyond "
-            "floor(0.99 r_k); "
+            "floor(0.99 r_k), and its penalty is summed over layers with lambda = 0.005 unless given; "
             "where devices scale differently (alpha / r_k), B travels as (g_k / g) B_k"
         ),
     ),

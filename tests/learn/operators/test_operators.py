@@ -200,6 +200,25 @@ def test_the_tail_penalty_is_the_product_of_both_tail_norms_and_has_a_gradient()
     assert torch.equal(tail_norms(stack, torch.tensor([3])), torch.zeros(1, dtype=torch.float64))
 
 
+def test_the_pull_on_tails_is_the_gradient_of_the_penalty_and_zero_tails_are_left_alone():
+    ranks, kept_share = torch.tensor([4, 3, 1, 4]), 0.7
+    a, b = tensors(2, (4, 4, 5), (4, 6, 4))
+    b[3, :, 2:] = 0.0  # a device whose tail of B is 0, as before any training
+    stack = AdapterStack({"one": LoRAFactors(a, b), "two": LoRAFactors(b.mT, a.mT)}, ranks).truncate(ranks)
+    leaves = [part.clone().requires_grad_() for f in stack.layers.values() for part in (f.a, f.b)]
+    pairs = zip(stack.layers, zip(leaves[::2], leaves[1::2], strict=True), strict=True)
+    free = AdapterStack({name: LoRAFactors(*pair) for name, pair in pairs}, ranks)
+    wanted = torch.autograd.grad(tail_penalty(free, kept_share, 0.3).sum(), leaves)
+    devices = (7, 2, 5, 0)
+    term = HetLoRA(kept_share=kept_share, tail_weight=0.3).local_term(stack, devices)
+    for index, (name, factors) in enumerate(stack.layers.items()):
+        found = term.of(name, devices, factors, factors)
+        torch.testing.assert_close(found.a, wanted[2 * index], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found.b, wanted[2 * index + 1], rtol=1e-10, atol=1e-12)
+        (alone,) = term.of(name, devices[1:2], factors.take([1]), factors.take([1])).a
+        assert torch.equal(alone, found.a[1])
+
+
 def test_the_closed_form_of_lora_fair_has_the_least_value_around_it():
     ideal, b, a = tensors(1, (6, 5), (6, 2), (2, 5))
     mean = LoRAFactors(a, b)
@@ -315,6 +334,7 @@ def test_a_payload_of_another_length_is_refused():
         (lambda: participants_of([1.0, 1.0], [1, 1], []), "at least one device"),
         (lambda: participants_of([1.0, 0.0], [1, 1], [1]), "each needs data"),
         (lambda: HetLoRA(kept_share=0.0), r"kept_share = 0\.0"),
+        (lambda: HetLoRA(tail_weight=-1.0), r"tail_weight = -1\.0"),
         (lambda: LoRAFAIR(strength=0.0), r"strength = 0\.0"),
         (lambda: FedInc(0), "num_clusters = 0"),
         (lambda: LoRAA2((1, 0)), r"budgets\[1\] = 0"),

@@ -1,6 +1,7 @@
 """Defects seen in public implementations, planted one by one: the conformance laws catch each of them."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ import torch
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.conformance.cases import CASES
+from airsim.learn.conformance.definitions import KEPT_SHARE, NUM_CLUSTERS, TAIL_WEIGHT
 from airsim.learn.conformance.laws import adapter_laws
 from airsim.learn.conformance.model_laws import MODEL_CASES, model_laws
+from airsim.learn.corrections import TailDecay
 from airsim.learn.operators import (
     adapter_operator,
     base,
@@ -20,6 +23,7 @@ from airsim.learn.operators import (
     residual,
 )
 from airsim.learn.operators.alternating import FFALoRA
+from airsim.learn.operators.clustered import FedInc
 from airsim.learn.operators.factor_averaging import RBLA, FactorAveraging, HetLoRA, ZeroPadding
 from airsim.learn.operators.full_model import MOON, ModelStack, Scaffold
 from airsim.learn.operators.personal_factor import FedSALoRA
@@ -36,6 +40,7 @@ def broken_laws(method, build=None):
 
 
 DEFINITION, LOSS = "equals its definition", "loses nothing of the mean product"
+OBJECTIVE, BROADCAST = "trains on its own objective", "broadcasts once what all need"
 
 
 def test_without_a_defect_nothing_is_caught():
@@ -179,6 +184,24 @@ def test_data_weights_in_place_of_norms_are_caught():
     assert DEFINITION in broken_laws("hetlora", lambda i, s, r: ByData(s))
 
 
+def test_a_penalty_on_tails_that_is_left_out_is_caught():
+    class Unpressed(HetLoRA):
+        def local_term(self, before, devices):
+            return None
+
+    build = functools.partial(Unpressed, kept_share=KEPT_SHARE, tail_weight=TAIL_WEIGHT)
+    assert broken_laws("hetlora", lambda i, s, r: build(s)) == {OBJECTIVE}
+
+
+def test_a_penalty_that_presses_on_all_components_is_caught():
+    class Everywhere(HetLoRA):
+        def local_term(self, before, devices):
+            return TailDecay(self.tail_weight, dict.fromkeys(devices, 0))
+
+    build = functools.partial(Everywhere, kept_share=KEPT_SHARE, tail_weight=TAIL_WEIGHT)
+    assert broken_laws("hetlora", lambda i, s, r: build(s)) == {OBJECTIVE}
+
+
 def test_a_frozen_factor_that_travels_is_caught_by_its_cost():
     caught = broken_laws("ffa-lora", lambda i, s, r: FactorAveraging(s))
     assert "costs what its definition says" in caught
@@ -207,6 +230,30 @@ def test_a_residual_that_is_dropped_is_caught():
 
     caught = broken_laws("fedex-lora", lambda i, s, r: Forgetful(r, s))
     assert {DEFINITION, LOSS, "costs what its definition says"} <= caught
+
+
+def test_a_broadcast_that_is_charged_without_its_residual_is_caught():
+    class Cheap(FedExLoRA):
+        def on_downlink(self, update, view):
+            return super().on_downlink(dataclasses.replace(update, base_increment={}), view)
+
+    assert broken_laws("fedex-lora", lambda i, s, r: Cheap(r, s)) == {BROADCAST}
+
+
+def test_a_broadcast_of_one_cluster_for_all_is_caught():
+    class One(FedInc):
+        def on_downlink(self, update, view):
+            return self.downlink(update, view, 0)
+
+    assert broken_laws("fedinc", lambda i, s, r: One(NUM_CLUSTERS, s)) == {BROADCAST}
+
+
+def test_a_broadcast_of_a_factor_that_nobody_needs_is_caught():
+    class Whole(FFALoRA):
+        def on_downlink(self, update, view):
+            return FactorAveraging().downlink(update, view, 0)
+
+    assert broken_laws("ffa-lora", lambda i, s, r: Whole(s)) == {BROADCAST}
 
 
 def test_one_singular_component_too_few_is_caught():
