@@ -17,6 +17,7 @@ from torch import Tensor
 from airsim.assessment import Assessment, Metrics
 from airsim.des import Airtime
 from airsim.errors import DivergenceError
+from airsim.federation import Federation
 from airsim.learn.cohort import GradientChunk
 from airsim.learn.federated.assessed import FederatedModels
 from airsim.learn.federated.base import AbstractLearner, LocalRound
@@ -27,7 +28,7 @@ from airsim.payloads import PayloadRows
 from airsim.radio import num_symbols, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.transmission import Upload, relative_error, transmit
-from airsim.uplink import AbstractUplink, Federation
+from airsim.uplink import AbstractUplink
 
 
 @dataclass(frozen=True)

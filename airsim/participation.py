@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from airsim.federation import Federation
 from airsim.learn.cohort import GradientChunk
 from airsim.randomness import RandomStreams
-from airsim.uplink import AbstractUplink, Federation, PreparedUplink
+from airsim.uplink import AbstractUplink, PreparedUplink
 
 
 @dataclass(frozen=True)

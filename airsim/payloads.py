@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from airsim.federation import Federation
 from airsim.learn.cohort import GradientChunk
 from airsim.learn.cohort_pass import PERSONAL, SHARED, CohortPass
 from airsim.radio import AbstractNormalisation, PayloadStatistics, ScalarGainAir, normalise, pack
-from airsim.uplink import Federation, PreparedUplink
+from airsim.uplink import PreparedUplink
 
 
 class RoundStatistics(NamedTuple):

@@ -17,6 +17,7 @@ from torch import Tensor
 from airsim.assessment import Assessment, Metrics
 from airsim.des import Airtime
 from airsim.errors import DivergenceError
+from airsim.federation import Federation
 from airsim.learn.adapters import DualAdapters, payload_size
 from airsim.learn.assessment import DualModels
 from airsim.learn.cohort import Cohort, GradientChunk
@@ -30,7 +31,7 @@ from airsim.payloads import AbstractPayloads, PassedPayloads, PayloadRows
 from airsim.radio import uplink_s
 from airsim.randomness import RandomStreams
 from airsim.transmission import StreamOutcome, Upload, relative_error, transmit
-from airsim.uplink import AbstractUplink, Federation
+from airsim.uplink import AbstractUplink
 
 # Gradients of a round that are larger than this are not kept between statistics and upload: where the model
 # offers it, only moments and sums are computed, in two passes, which is also half as fast again for 1000

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from airsim.federation import Federation
 from airsim.payloads import AbstractPayloads, RoundStatistics, StreamSums
 from airsim.radio import denormalise
 from airsim.randomness import RandomStreams
-from airsim.uplink import Federation, PreparedUplink
+from airsim.uplink import PreparedUplink
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import conv2d, linear
 
 from airsim import Scenario
-from airsim.build import adapter_sizes, build_simulation, fingerprint
+from airsim.build import build_simulation, fingerprint
+from airsim.builders.costs import adapter_sizes
 from airsim.errors import ScenarioError
 from airsim.learn.data.sources import load_digits
 from airsim.learn.data.tasks import make_split

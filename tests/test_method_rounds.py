@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from airsim import Scenario
-from airsim.build import build_simulation, method_costs
+from airsim.build import build_simulation
+from airsim.builders.costs import method_costs
 from airsim.errors import DivergenceError, ScenarioError
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.adapters import LoRAFactors

@@ -1,16 +1,25 @@
-"""What a round costs with a method that trains between uploads, counted before anything is trained."""
+"""What a round costs, counted before anything is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airsim.builders import bases, methods, texts
+from airsim.builders.data import build_data
+from airsim.builders.rounds import build_draw
 from airsim.learn.adapter_stack import AdapterStack
-from airsim.learn.adapters import LoRAFactors
+from airsim.learn.adapters import LoRAFactors, payload_size
 from airsim.learn.federated.base import AbstractLearner, weighted_view
+from airsim.learn.models.base import AbstractModel
 from airsim.learn.operators.base import OnAir, RoundView, participants_of
 from airsim.learn.operators.full_model import ModelStack
+from airsim.learn.pretraining import random_base
 from airsim.orthogonal import symbols_of
 from airsim.radio import num_symbols
+from airsim.randomness import RandomStreams
+from airsim.scenario import Scenario
+from airsim.scenario.learning import ImageData
+from airsim.scenario.texts import Transformer
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,42 @@ def round_costs(
         received = weighted.participants.weights.to(sent.payload) @ sent.payload
     update = operator.decode(received, weighted)
     return RoundCosts(uses, learner.broadcast_entries(state), operator.broadcast_entries(update, weighted))
+
+
+def method_costs(scenario: Scenario) -> RoundCosts:
+    """What a round costs with a method that trains between uploads; no base is pretrained for it."""
+    streams = RandomStreams(scenario.seed)
+    data, config = build_data(scenario, streams), scenario.learning.model
+    if isinstance(config, Transformer):
+        lazy = config.model_copy(update={"keep_lower_layers": False})
+        model: AbstractModel = texts.build_transformer(lazy, data, streams)
+    else:
+        assert isinstance(scenario.learning.data, ImageData)
+        model = random_base(bases.base_plan(config, scenario.learning.data), streams)
+    learner = methods.build_learner(scenario, data, model, streams)
+    draw = build_draw(scenario)
+    participants = range(scenario.num_devices) if draw is None else draw(0)
+    return round_costs(learner, [split.size for split in data.devices], participants)
+
+
+def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
+    """Real entries of the shared and of a personal payload: ``(I + O) R`` summed over the layers.
+
+    Trained heads count among the personal entries; a network has to be loaded to know them.
+    """
+    config = scenario.learning.model
+    if isinstance(config, Transformer):
+        streams = RandomStreams(scenario.seed)
+        data = build_data(scenario, streams)
+        lazy = config.model_copy(update={"keep_lower_layers": False})
+        network = texts.build_transformer(lazy, data, streams)
+        adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
+        return payload_size(adapters.shared), payload_size(adapters.personal)
+    own = scenario.learning.adapters
+    assert isinstance(scenario.learning.data, ImageData)
+    plan = bases.base_plan(config, scenario.learning.data)
+    ends = sum(sum(shape) for shape in plan.adapted_shapes.values())
+    return ends * own.shared_rank, ends * own.personal_rank
 
 
 def _moved(held: AdapterStack | ModelStack) -> AdapterStack | ModelStack:

@@ -5,15 +5,10 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
-from airsim.build import (
-    STATISTICS_FLOATS,
-    adapter_sizes,
-    build_channels,
-    build_topology,
-    method_costs,
-    noise_power_w,
-)
+from airsim.build import STATISTICS_FLOATS
 from airsim.builders.bases import base_plan
+from airsim.builders.costs import adapter_sizes, method_costs
+from airsim.builders.radio import build_channels, build_topology, noise_power_w
 from airsim.channel import ChannelModel, Topology, distances_m
 from airsim.radio import num_symbols, transfer_s, uplink_s
 from airsim.randomness import RandomStreams

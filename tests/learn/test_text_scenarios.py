@@ -10,7 +10,8 @@ import transformers
 from sentences import both_sources, word_tokeniser
 
 from airsim import Scenario, run
-from airsim.build import adapter_sizes, build_simulation, fingerprint
+from airsim.build import build_simulation, fingerprint
+from airsim.builders.costs import adapter_sizes
 from airsim.errors import DataError, ScenarioError
 from airsim.learn.evaluation import HeadPolicy, evaluate_across
 from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD, MethodName
