@@ -29,7 +29,7 @@ bench-peers: $(READY) $(PEERS)/ready
 
 $(PEERS)/ready:
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check 'flwr[simulation]==1.42.0' torch
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check 'flwr[simulation]==1.42.0' "$$(grep ^torch== constraints.txt)"
 	@touch $@
 
 stress: $(READY)
