@@ -31,8 +31,9 @@ class Layout:
         for phase, stack in enumerate(form.stacks):
             place = np.full(stack.devices.shape, self.size)
             place[stack.receiver_of, stack.slot_of] = number[phase]
-            self.places.append(place)
-            self.rows.append(stack.rows)
+            slots = _first_slots(place < self.size)
+            self.places.append(np.take_along_axis(place, slots, axis=1))
+            self.rows.append(np.take_along_axis(stack.rows, slots[..., None], axis=1))
         one, other, device = np.nonzero(self.used[:, None] & self.used)
         self.pairs = number[one, device], number[other, device]
 
@@ -76,9 +77,9 @@ class Layout:
 
     def strengths(self, covariances: Squares) -> Float[np.ndarray, "J K"]:
         """``sqrt(a X a^H)``, what the lifted beamformers let through, of every transmission."""
-        slots = [_quadratic(rows, square) for rows, square in zip(self.rows, covariances, strict=True)]
-        pairs = zip(self.form.stacks, slots, strict=True)
-        return np.sqrt(np.maximum([values[s.receiver_of, s.slot_of] for s, values in pairs], 0.0))
+        pairs = zip(self.form.stacks, covariances, strict=True)
+        gains = [_quadratic(s.rows, square)[s.receiver_of, s.slot_of] for s, square in pairs]
+        return np.sqrt(np.maximum(gains, 0.0))
 
 
 def candidates(form: CombinedForm) -> Bool[np.ndarray, "J K"]:
@@ -109,6 +110,13 @@ def hardest(form: CombinedForm) -> Bool[np.ndarray, "J K"]:
             share = len(own) * LARGEST_SYSTEM // total
             kept[phase, own[np.argsort(quality[own], kind="stable")[:share]]] = True
     return kept
+
+
+def _first_slots(used: Bool[np.ndarray, "r s"]) -> Int[np.ndarray, "r m"]:
+    """Of every receiver the slots in use, in order, and unused ones up to the most that any receiver uses."""
+    if used.sum() == 0 or (most := int(used.sum(axis=1).max())) == used.shape[1]:
+        return np.broadcast_to(np.arange(used.shape[1]), used.shape)
+    return np.argsort(~used, axis=1, kind="stable")[:, :most]
 
 
 def _quadratic(
