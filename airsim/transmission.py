@@ -1,7 +1,7 @@
 """One round's upload: what every receiver hears, what it should have heard, and the error between them.
 
 The sums over devices are linear in the symbols, so `payloads.py` adds received and ideal sum chunk by chunk,
-and memory does not grow with the number of devices.
+and no more payloads are in memory than one chunk has.
 """
 
 from collections.abc import Sequence

@@ -40,8 +40,7 @@ class CohortSums:
 class CohortPass:
     """One round's gradients of the participants, computed anew whenever they are asked for.
 
-    Payloads are those of :meth:`Cohort.gradient_chunks` but for rounding; memory does not grow with the
-    number of devices.
+    Payloads are those of :meth:`Cohort.gradient_chunks` but for rounding; none of them is kept.
     """
 
     cohort: Cohort

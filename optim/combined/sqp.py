@@ -148,13 +148,13 @@ def _solved(
 ) -> Float[np.ndarray, "_ d"]:
     devices, lost = model.devices, losing[which, None]
     radial = (devices.radial[which] * lost).reshape(len(lost), -1)
-    rows, weights = [model.radial_rows[which]], [np.maximum(radial, 0.0) if convex else radial]
+    parts = [(model.radial_rows, np.maximum(radial, 0.0) if convex else radial)]
     if not convex:
-        rows.append(model.turning_rows[which])
-        weights.append((devices.slope[which] * lost).reshape(len(lost), -1))
-    rows.append(model.energy_rows[which])
-    weights.append(priced[which].astype(np.float64))
-    stacked = np.concatenate(rows, axis=1)
-    weighted = np.concatenate(weights, axis=1)[..., None] * stacked
-    hessian = model.curvature[which] + np.swapaxes(stacked, -1, -2) @ weighted
+        parts.append((model.turning_rows, (devices.slope[which] * lost).reshape(len(lost), -1)))
+    parts.append((model.energy_rows, priced[which].astype(np.float64)))
+    hessian = model.curvature[which]
+    for rows, weights in parts:
+        bent = (weights != 0).any(axis=0)  # in a large cohort most devices lose nothing
+        curved = rows[which][:, bent]
+        hessian = hessian + np.swapaxes(curved, -1, -2) @ (weights[:, bent, None] * curved)
     return -solve_ridge(hessian, gradient[which][..., None])[..., 0]
