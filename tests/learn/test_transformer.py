@@ -215,6 +215,19 @@ def test_a_bfloat16_base_rounds_the_frozen_products_only():
     assert not torch.equal(one.losses, other.losses)
 
 
+def test_what_is_added_to_a_bfloat16_base_is_kept_and_multiplied_in_float32():
+    network = tiny_network(dtype=torch.float32)
+    model = adapt(network, "query|value", tiny_heads(), 9, torch.bfloat16).for_task(0)
+    first, moved = model.base_weights, model
+    for _ in range(8):  # each far below what bfloat16 resolves
+        moved = moved.with_base_weights({name: w + 2**-14 for name, w in moved.base_weights.items()})
+    for name, weight in moved.base_weights.items():
+        torch.testing.assert_close(weight - first[name], torch.full_like(weight, 2**-11), rtol=0, atol=1e-6)
+    texts = random_texts(6)
+    one, other = (each.scores(texts.x, texts.y, {}, SCALE).losses for each in (model, moved))
+    assert not torch.equal(one, other)
+
+
 def test_a_pattern_that_is_found_nowhere_is_refused_with_the_names_there_are():
     with pytest.raises(DataError, match=r"'q_proj' is found in no linear layer; there are encoder\.layer\.0"):
         tiny_model(pattern="q_proj")
