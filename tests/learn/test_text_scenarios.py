@@ -122,6 +122,14 @@ def test_a_run_is_named_by_its_texts_and_its_network_and_not_by_their_places(sce
     assert fingerprint(scenario(learning__model__network=str(tmp_path / "copied"))) == name
 
 
+def test_more_tokens_than_the_network_has_positions_are_refused(scenario):
+    message = (
+        r"learning\.model\.tokens: 17 tokens .* has 16 positions: set learning\.model\.tokens to at most 16"
+    )
+    with pytest.raises(DataError, match=message):
+        build_simulation(scenario(learning__model__tokens=17))
+
+
 def moved_base(scenario, method, dtype):
     """How far three rounds have moved the base."""
     changes = {"aggregation__method": method, "learning__model__dtype": dtype, "uplink__mode": "error-free"}
@@ -145,6 +153,7 @@ def test_what_a_method_merges_into_a_bfloat16_base_is_not_rounded_away(scenario,
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"learning.model.adapted_layers": "("}, r"'\(' is no regular expression: missing \)"),
         ({"learning.data": {"kind": "images"}}, "kind: transformer and kind: text together"),
         (
             {"aggregation.method": "ps", "learning.adapters.personal_rank": 0},
