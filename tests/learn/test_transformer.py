@@ -150,6 +150,14 @@ def test_a_trained_head_is_sent_with_the_personal_payload_counted_and_stepped():
     assert flatten(moved.for_task(2)).shape == (after.shared + after.personal,)
 
 
+@pytest.mark.parametrize("shared_rank", [0, 2])
+def test_trained_heads_are_seen_at_any_shared_rank(shared_rank):
+    model = tiny_model()
+    bare = DualAdapters(random_factors(model, shared_rank), random_factors(model, 1, stack=(3,)))
+    assert not bare.has_trained_heads
+    assert with_trained_heads(bare, model.objective).has_trained_heads
+
+
 def test_classes_that_a_task_lacks_are_never_chosen_and_learn_nothing():
     model = tiny_model().for_task(0)
     adapters = with_trained_heads(
