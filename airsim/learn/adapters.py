@@ -73,7 +73,7 @@ class DualAdapters:
 
     @property
     def has_trained_heads(self) -> bool:
-        """Whether some layer is personal as a whole, as a trained head is: rows without outputs of a ``b``."""
+        """Whether some layer is personal as a whole, as a trained head is: its ``b`` has no outputs."""
         return any(factors.b.shape[-2] == 0 for factors in self.personal.values())
 
     @property

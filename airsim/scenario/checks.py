@@ -49,7 +49,7 @@ def task_problems(data: ImageData | TextData, devices: Devices) -> list[Problem]
 
 
 def figure_problems(figures: Sequence[Figure], sweep: Sweep | None) -> list[Problem]:
-    """Axes of figures that are not swept or have no place for the values; without a sweep, they wait for one."""
+    """Axes of figures that are not swept or cannot be drawn; without a sweep, figures wait for one."""
     if sweep is None:
         return []
     swept = list(sweep.grid)
