@@ -19,6 +19,12 @@ class ResultsError(AirsimError):
     """A results folder cannot be read, or holds something else than what is about to be written."""
 
 
+class UntrainedError(AirsimError, ValueError):
+    """Devices have learned nothing that a method could weigh or compare; there is no next model."""
+
+    exit_code = 3
+
+
 class DivergenceError(AirsimError):
     """Training left the finite numbers; there is no accuracy to report."""
 

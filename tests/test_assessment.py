@@ -141,6 +141,7 @@ def test_devices_that_no_test_sample_can_judge_are_refused_before_the_first_roun
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"record.also_evaluate": "global"}, r"write \[global\]"),
         ({"record.also_evaluate": ["glob"]}, "did you mean 'global'"),
         ({"record.also_evaluate": ["devices", "devices"]}, "devices stands here twice"),
         ({"record.head_policy": "own"}, "own-task"),

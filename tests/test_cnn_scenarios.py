@@ -147,6 +147,7 @@ def test_the_adapted_layers_are_part_of_a_runs_name(scenario):
         ({"kernel": 5, "padding": 0}, r"kernel 5 does not fit on the 2 x 2 map that conv1"),
         ({"adapted_layers": "conv7"}, r"layers are conv0, conv1, linear0, linear1"),
         ({"adapted_layers": "("}, "no regular expression"),
+        ({"padding": 10**12}, r"(?s)model\.padding: padding 1000000000000 gives .* set padding to at most 2"),
         ({"channels": []}, "the list is empty"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from airsim import Scenario
 from airsim.build import build_simulation
 from airsim.builders.costs import method_costs
-from airsim.errors import DivergenceError, ScenarioError
+from airsim.errors import DivergenceError, ScenarioError, UntrainedError
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.operators.base import OnAir, aggregate
@@ -303,3 +303,10 @@ def test_the_view_of_a_round_carries_the_weights_that_were_superposed(scenario):
     assert not torch.allclose(weights.float(), sizes / sizes.sum(), atol=1e-3)
     update = aggregate(operator, local.sent, replace(local.view))
     assert set(update.state.layers) == set(engine.state.server.layers)
+
+
+@pytest.mark.parametrize("method", ["hetlora", "fedinc"])
+def test_devices_that_learn_nothing_are_told_to_raise_the_learning_rate(scenario, method):
+    engine = engine_of(scenario, method, learning__learning_rate=1e-25)
+    with pytest.raises(UntrainedError, match=r"Raise learning\.learning_rate"):
+        played(engine)

@@ -302,7 +302,7 @@ def test_a_server_with_a_memory_forgets_nothing_of_a_silent_task(scenario):
                 "uplink.nonlinear": "orthogonal",
                 "learning.participation.devices": 3,
             },
-            "4 clusters cannot be made of 3 devices",
+            r"(?s)4 clusters cannot be made of 3 devices.*set aggregation\.clusters to at most 3",
         ),
     ],
 )

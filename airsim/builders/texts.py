@@ -15,7 +15,13 @@ from airsim.learn.data.text import TextSource, load_text
 from airsim.learn.data.text_tasks import TextPlan, build_text_federation
 from airsim.learn.data.tokens import Encoder
 from airsim.learn.models.heads import ClassificationHeads, random_heads, with_trained_heads
-from airsim.learn.models.pretrained import MINILM, load_network, load_tokeniser, minilm_folder
+from airsim.learn.models.pretrained import (
+    MINILM,
+    load_network,
+    load_tokeniser,
+    minilm_folder,
+    num_positions,
+)
 from airsim.learn.models.transformer import TransformerModel, adapt
 from airsim.randomness import RandomStreams
 from airsim.scenario import Scenario
@@ -76,10 +82,22 @@ def build_transformer(config: Transformer, data: FederatedData, streams: RandomS
     classes = [1 + max(int(split.y.max()) for split in _splits_of(data, task)) for task in tasks]
     heads = random_heads(classes, _width(config.network), streams)
     network = load_network(config.network, heads)
+    _require_positions(config, network)
     model = adapt(network, config.adapted_layers, heads, config.tokens, DTYPES[config.dtype])
     if config.keep_lower_layers and model.num_lower_layers:
         return model.with_known_texts([split.x for split in (*data.devices, *data.tests)])
     return model
+
+
+def _require_positions(config: Transformer, network: torch.nn.Module) -> None:
+    """Refuse more tokens than a network with learned positions has places for."""
+    most = num_positions(network)
+    if most is not None and config.tokens > most:
+        raise DataError(
+            f"learning.model.tokens: {config.tokens} tokens of a text, but {config.network} "
+            f"has {most} positions: set learning.model.tokens to at most {most}, "
+            "or choose another learning.model.network"
+        )
 
 
 def text_adapters(

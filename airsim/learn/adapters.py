@@ -73,8 +73,8 @@ class DualAdapters:
 
     @property
     def has_trained_heads(self) -> bool:
-        """Whether some layer is personal as a whole, as a trained head is."""
-        return len({factors.rank for factors in self.shared.values()}) > 1
+        """Whether some layer is personal as a whole, as a trained head is: its ``b`` has no outputs."""
+        return any(factors.b.shape[-2] == 0 for factors in self.personal.values())
 
     @property
     def num_tasks(self) -> int:

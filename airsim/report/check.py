@@ -140,7 +140,7 @@ def adapted_layers(scenario: Scenario) -> str:
     """Their names and widths, as far as they are known before a network is loaded."""
     model, data = scenario.learning.model, scenario.learning.data
     if isinstance(model, Transformer):
-        return f"of {model.network}, named {model.adapted_layers}"
+        return f"those of {model.network} named {model.adapted_layers}"
     assert isinstance(data, ImageData)
     shapes = base_plan(model, data).adapted_shapes
     return ", ".join(f"{name} {shape.inputs} to {shape.outputs}" for name, shape in shapes.items())

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from airsim.scenario.fields import Count, Flag, Fraction, NotNegative, Positive, Section, Share, exactly
 from airsim.scenario.problems import Problem, ProblemsError
@@ -51,7 +51,7 @@ class Aggregation(Section):
     sends: Literal["change", "factors"] = "change"
     split: Literal["left", "even"] = "left"
     b_rounds: Literal["even", "odd"] = "even"
-    kept_share: Annotated[Fraction, Field(gt=0)] = 0.99
+    kept_share: Share = 0.99
     tail_weight: NotNegative = 0.005
     budget: Count = 2
     clusters: Count = 2

@@ -49,7 +49,7 @@ def task_problems(data: ImageData | TextData, devices: Devices) -> list[Problem]
 
 
 def figure_problems(figures: Sequence[Figure], sweep: Sweep | None) -> list[Problem]:
-    """Axes of figures that the sweep does not vary; without a sweep, figures wait for one."""
+    """Axes of figures that are not swept or cannot be drawn; without a sweep, figures wait for one."""
     if sweep is None:
         return []
     swept = list(sweep.grid)
@@ -60,6 +60,10 @@ def figure_problems(figures: Sequence[Figure], sweep: Sweep | None) -> list[Prob
                 close = names.nearest(key, swept)
                 hint = f"did you mean '{close}'?" if close else f"swept are: {', '.join(swept) or 'none'}"
                 problems.append(Problem(f"'{key}' is not swept", hint, ("figures", index, axis)))
+        if any(isinstance(value, dict | list | tuple) for value in sweep.grid.get(figure.x, ())):
+            message = f"'{figure.x}' is swept over mappings or lists, which have no place on an axis"
+            hint = "sweep a number inside it, or take another swept key for x; hue may be left out"
+            problems.append(Problem(message, hint, ("figures", index, "x")))
     return problems
 
 

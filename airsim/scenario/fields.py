@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from airsim.scenario.problems import Problem, ProblemsError, kind_of
 from optim import quantity
@@ -141,6 +141,15 @@ def exactly(count: int, example: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        message = f"'{value}' is no regular expression: {error}"
+        raise ProblemsError(Problem(message, "write for example conv|linear0 or query|value")) from None
+    return value
+
+
 def _not_empty(value: Any) -> Any:
     if isinstance(value, list | tuple) and not value:
         raise ProblemsError(Problem("the list is empty", "give at least one item"))
@@ -189,6 +198,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_real)]
 Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_real)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
+Pattern = Annotated[str, BeforeValidator(_text), AfterValidator(_regular_expression)]
 Slug = Annotated[str, BeforeValidator(_slug)]
 AllOrCount = Annotated[
     Annotated[int, Field(ge=1)] | None,

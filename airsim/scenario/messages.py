@@ -62,7 +62,9 @@ def _explain(details: ErrorDetails, path: Path, kind: str, root: type[BaseModel]
     if error_type in ("model_type", "model_attributes_type", "dict_type"):
         return [_not_a_mapping(path, value, root)]
     if error_type in ("tuple_type", "list_type"):
-        return [Problem(f"a list is expected, not {kind_of(value)}", f"write [{_example(path)}]", path)]
+        return [
+            Problem(f"a list is expected, not {kind_of(value)}", f"write [{_example(path, value)}]", path)
+        ]
     if error_type == "literal_error":
         return [Problem(*not_one_of(value, _choices(context["expected"])), path)]
     if error_type == "union_tag_invalid":
@@ -92,9 +94,10 @@ def _not_a_mapping(path: Path, value: Any, root: type[BaseModel]) -> Problem:
     )
 
 
-def _example(path: Path) -> str:
+def _example(path: Path, value: Any) -> str:
+    one = value if isinstance(value, str | int | float) and value != "" else "value, value"
     return {"hidden": "64, 64", "tasks": "{swap: [1, 7], share: 1}", "figures": "{x: channel.snr}"}.get(
-        str(path[-1]), "value, value"
+        str(path[-1]), str(one)
     )
 
 

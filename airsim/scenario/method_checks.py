@@ -45,7 +45,8 @@ def participant_problems(aggregation: Aggregation, learning: Learning, num_devic
     if aggregation.method == "fedinc" and aggregation.clusters > present:
         message = f"{aggregation.clusters} clusters cannot be made of {present} devices in a round"
         others: tuple[Path, ...] = (METHOD, path, ("learning", "participation", "share"), cohort)
-        return [Problem(message, f"give at most {present}", ("aggregation", "clusters"), others)]
+        hint = f"set aggregation.clusters to at most {present}, or let more devices take part"
+        return [Problem(message, hint, ("aggregation", "clusters"), others)]
     return []
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from airsim.scenario.fields import NOT_EMPTY, AllOrCount, Count, Flag, Section, Text, default_kind
+from airsim.scenario.fields import NOT_EMPTY, AllOrCount, Count, Flag, Pattern, Section, Text, default_kind
 from airsim.scenario.partition import IidPartition, Partition
 
 
@@ -19,7 +19,7 @@ class Transformer(Section):
 
     kind: Literal["transformer"] = "transformer"
     network: Text = "minilm"
-    adapted_layers: Text = r"layer\.[45]\..*(query|value)"
+    adapted_layers: Pattern = r"layer\.[45]\..*(query|value)"
     tokens: Count = 32
     heads: Literal["frozen", "trained"] = "trained"
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -52,7 +52,7 @@ def test_a_small_concentration_gives_devices_few_classes():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_too_few_images_are_refused(rule):
-    with pytest.raises(DataError, match="7 images cannot give 4 devices 2 each"):
+    with pytest.raises(DataError, match="7 samples cannot give 4 devices 2 each"):
         rule.split(np.zeros(7, dtype=np.int64), 4, np.random.default_rng(0))
 
 
@@ -67,7 +67,7 @@ def test_with_one_class_per_device_classes_go_round_and_no_sample_is_lost():
 def test_fewer_devices_than_classes_and_poor_classes_are_refused():
     with pytest.raises(DataError, match="3 classes cannot go to 2 devices"):
         OneClassPartition().split(np.arange(9) % 3, 2, np.random.default_rng(0))
-    with pytest.raises(DataError, match="3 images cannot give 2 devices 2 each"):
+    with pytest.raises(DataError, match="3 samples cannot give 2 devices 2 each"):
         OneClassPartition(2).split(np.arange(9) % 3, 6, np.random.default_rng(0))
 
 
@@ -92,5 +92,5 @@ def test_by_task_every_task_is_split_by_the_rule_on_devices_of_its_own():
     assert [len(part) for part in parts] == [3, 3, 2, 3, 3, 3]
     for own, samples in ((parts[:3], 8), (parts[3:], 9)):
         np.testing.assert_array_equal(np.sort(np.concatenate(own)), np.arange(samples))
-    with pytest.raises(DataError, match="task 1: 9 images cannot give 3 devices 4 each"):
+    with pytest.raises(DataError, match="task 1: 9 samples cannot give 3 devices 4 each"):
         split_by_task([np.zeros(12, dtype=np.int64), labels[1]], 3, IidPartition(4), RandomStreams(4))

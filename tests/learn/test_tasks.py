@@ -105,7 +105,7 @@ def test_too_few_images_are_refused_where_they_are_missing():
         build(numbered_source(num_test=15), sizes=SplitSizes(20, 101, 15))
     with pytest.raises(DataError, match="test images: 101 wanted"):
         build(sizes=SplitSizes(20, None, 101))
-    with pytest.raises(DataError, match="task 1: 13 images cannot give 3 devices 5 each"):
+    with pytest.raises(DataError, match="task 1: 13 samples cannot give 3 devices 5 each"):
         build(partition=IidPartition(5))
 
 

@@ -122,9 +122,38 @@ def test_a_run_is_named_by_its_texts_and_its_network_and_not_by_their_places(sce
     assert fingerprint(scenario(learning__model__network=str(tmp_path / "copied"))) == name
 
 
+def test_more_tokens_than_the_network_has_positions_are_refused(scenario):
+    message = (
+        r"learning\.model\.tokens: 17 tokens .* has 16 positions: set learning\.model\.tokens to at most 16"
+    )
+    with pytest.raises(DataError, match=message):
+        build_simulation(scenario(learning__model__tokens=17))
+
+
+def moved_base(scenario, method, dtype):
+    """How far three rounds have moved the base."""
+    changes = {"aggregation__method": method, "learning__model__dtype": dtype, "uplink__mode": "error-free"}
+    changes |= {"learning__model__heads": "frozen", "learning__adapters__personal_rank": 0}
+    engine = build_simulation(scenario(**changes)).engine
+    first = engine.state.model.base_weights
+    for index in range(3):
+        engine.begin(index, range(4))
+        engine.finish(index)
+    return {name: weight - first[name] for name, weight in engine.state.model.base_weights.items()}
+
+
+@pytest.mark.parametrize("method", ["flora", "fedex-lora"])
+def test_what_a_method_merges_into_a_bfloat16_base_is_not_rounded_away(scenario, method):
+    rounded, exact = (moved_base(scenario, method, dtype) for dtype in ("bfloat16", "float32"))
+    for name, change in exact.items():
+        assert change.norm() > 0
+        assert (rounded[name] - change).norm() < 0.2 * change.norm()
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"learning.model.adapted_layers": "("}, r"'\(' is no regular expression: missing \)"),
         ({"learning.data": {"kind": "images"}}, "kind: transformer and kind: text together"),
         (
             {"aggregation.method": "ps", "learning.adapters.personal_rank": 0},

@@ -61,6 +61,6 @@ def test_more_texts_than_there_are_and_texts_without_tokens_are_refused():
         federation(TextPlan(3, 19, None, IidPartition()))
     with pytest.raises(DataError, match=r"mine: text 1 \(''\) has no tokens"):
         Encoder(word_tokeniser(), 6).rows("mine", ("the sea", ""))
-    with pytest.raises(DataError, match="task 0: 3 images cannot give 4 devices 1 each"):
+    with pytest.raises(DataError, match="task 0: 3 samples cannot give 4 devices 1 each"):
         federation(TextPlan(4, 3, None, IidPartition()))
     assert np.all(federation().tests[0].y.numpy() < 2)

@@ -150,6 +150,14 @@ def test_a_trained_head_is_sent_with_the_personal_payload_counted_and_stepped():
     assert flatten(moved.for_task(2)).shape == (after.shared + after.personal,)
 
 
+@pytest.mark.parametrize("shared_rank", [0, 2])
+def test_trained_heads_are_seen_at_any_shared_rank(shared_rank):
+    model = tiny_model()
+    bare = DualAdapters(random_factors(model, shared_rank), random_factors(model, 1, stack=(3,)))
+    assert not bare.has_trained_heads
+    assert with_trained_heads(bare, model.objective).has_trained_heads
+
+
 def test_classes_that_a_task_lacks_are_never_chosen_and_learn_nothing():
     model = tiny_model().for_task(0)
     adapters = with_trained_heads(
@@ -213,6 +221,19 @@ def test_a_bfloat16_base_rounds_the_frozen_products_only():
     assert other.layers["encoder.layer.0.attention.self.query"].a.dtype == torch.float32
     torch.testing.assert_close(one.losses, other.losses, rtol=0.02, atol=0.02)
     assert not torch.equal(one.losses, other.losses)
+
+
+def test_what_is_added_to_a_bfloat16_base_is_kept_and_multiplied_in_float32():
+    network = tiny_network(dtype=torch.float32)
+    model = adapt(network, "query|value", tiny_heads(), 9, torch.bfloat16).for_task(0)
+    first, moved = model.base_weights, model
+    for _ in range(8):  # each far below what bfloat16 resolves
+        moved = moved.with_base_weights({name: w + 2**-14 for name, w in moved.base_weights.items()})
+    for name, weight in moved.base_weights.items():
+        torch.testing.assert_close(weight - first[name], torch.full_like(weight, 2**-11), rtol=0, atol=1e-6)
+    texts = random_texts(6)
+    one, other = (each.scores(texts.x, texts.y, {}, SCALE).losses for each in (model, moved))
+    assert not torch.equal(one, other)
 
 
 def test_a_pattern_that_is_found_nowhere_is_refused_with_the_names_there_are():

@@ -171,3 +171,10 @@ def test_figures_show_swept_keys_only(message):
     assert "my.yaml:6: figures.0.x: 'channel.snrr' is not swept" in said
     assert "did you mean 'channel.snr'?" in said
     assert "my.yaml:6: figures.0.hue: 'foo' is not swept" in said
+
+
+def test_what_has_no_place_on_an_axis_is_no_x_of_a_figure(message):
+    swept = "sweep: {grid: {learning.participation: [{share: 0.1}, {}]}}\n"
+    said = message(MINIMAL + swept + "figures: [{x: learning.participation}]\n")
+    assert "my.yaml:5: figures.0.x: 'learning.participation' is swept over mappings" in said
+    assert "sweep a number inside it" in said

@@ -143,7 +143,11 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
     ) -> AdapterFederation:
         update = self.operator.decode(received, local.view)
         weights = state.model.base_weights
-        changed = {name: merge(weight, update, name) for name, weight in weights.items()}
+        changed = {
+            name: merge(weight, update, name)
+            for name, weight in weights.items()
+            if name in update.base_increment or not update.keeps_base
+        }
         participants = local.view.participants.devices
         kept = local.after
         if len(participants) < len(self.devices):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def load_network(name: str, objective: AbstractObjective) -> torch.nn.Module:
     network: torch.nn.Module = _from_pretrained(loader, name, dtype=torch.float32)
     network.config.use_cache = False  # type: ignore[union-attr]
     return network
+
+
+def num_positions(network: torch.nn.Module) -> int | None:
+    """Longest text of a network that has learned its positions; None where they are computed.
+
+    Rows up to the padding's are no positions, as in RoBERTa.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Embedding) and re.search(r"position_embeddings$|wpe$", name):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
 
 
 def load_tokeniser(name: str) -> Any:

@@ -37,7 +37,7 @@ class TransformerModel(AbstractModel):
 
     `sequence_length` is what the operations of a sample are counted for. `num_lower_layers` of the network
     lie below the lowest adapter. `changed` weights take the place of the network's own, which all models on
-    it share.
+    it share; they are kept and multiplied in their own type, float32 on a network in bfloat16.
     """
 
     network: torch.nn.Module
@@ -55,10 +55,15 @@ class TransformerModel(AbstractModel):
 
     @property
     def base_weights(self) -> dict[str, Tensor]:
-        """Frozen weights (outputs, inputs) of the adapted layers."""
+        """Frozen weights (outputs, inputs) of the adapted layers, in float32 at least.
+
+        bfloat16 keeps eight bits: what a round adds to a weight would be lost in it.
+        """
         modules = self.network.named_modules()
         own = {name: module.matrix for name, module in modules if isinstance(module, NetworkLinear)}
-        return {name: self.changed.get(name, own[name]) for name in self.shapes}
+        return {
+            name: self.changed[name] if name in self.changed else _widened(own[name]) for name in self.shapes
+        }
 
     def with_base_weights(self, weights: Mapping[str, Tensor]) -> "TransformerModel":
         """The same network with some of its adapted layers' weights replaced."""
@@ -209,6 +214,10 @@ class TransformerModel(AbstractModel):
         return output, mask
 
 
+def _widened(matrix: Float[Tensor, "O I"]) -> Float[Tensor, "O I"]:
+    return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+
+
 def _per_device(layers: Mapping[str, LoRAFactors], num_devices: int) -> dict[str, LoRAFactors]:
     """Factors with the leading axis K, expanded where all devices hold the same."""
     return {
@@ -232,6 +241,7 @@ def adapt(
     """Freeze a network in place, and make the linear layers in whose names `pattern` is found carry adapters.
 
     `base_dtype` keeps and multiplies the frozen weights of linear layers in another type, such as bfloat16.
+    Layers that are given new weights leave it.
 
     Raises:
         DataError: no linear layer has a name in which the pattern is found.

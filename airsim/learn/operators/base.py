@@ -107,7 +107,7 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
     def admit(self, view: RoundView[StateT]) -> None:
         """Refuse, with a ValueError, participants for whom the method is not defined; `decode` asks again.
 
-        Who builds a federation asks before the first round, with all its devices as participants.
+        For callers without a scenario, whose own checks refuse the same before anything is built.
         """
 
     @abc.abstractmethod

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from airsim.errors import UntrainedError
 from airsim.learn.adapter_stack import AbstractScaling, AdapterStack
 from airsim.learn.adapters import LoRAFactors
 from airsim.learn.operators.adapter_operator import named, no_control
@@ -150,8 +151,9 @@ def update_cosines(single: Mapping[str, LoRAFactors]) -> Float[Tensor, "K K"]:
     lengths = inner.diagonal().clamp(min=0).sqrt()
     if not bool((lengths > 0).all()):
         row = int(lengths.argmin())
-        raise ValueError(
-            f"participants[{row}] has learned nothing (B A = 0): no angle to cluster by; train first"
+        raise UntrainedError(
+            f"participants[{row}] has learned nothing (B A = 0): FedInc has no angle to cluster by. "
+            "Raise learning.learning_rate"
         )
     return inner / torch.outer(lengths, lengths)
 

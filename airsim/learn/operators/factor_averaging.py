@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from airsim.errors import UntrainedError
 from airsim.learn.adapter_stack import AdapterStack, cut, rank_mask
 from airsim.learn.corrections import TailDecay
 from airsim.learn.operators.adapter_operator import (
@@ -175,7 +176,10 @@ class HetLoRA(AbstractFactorAveraging):
         """``q_k``; refused where all products are 0, as before any training."""
         norms = control[:, 0].to(view.participants.weights)
         if not float(norms.sum()) > 0:
-            raise ValueError("all products B_k A_k are 0: HetLoRA has no weights before devices have trained")
+            raise UntrainedError(
+                f"round {view.index}: all products B_k A_k are 0: HetLoRA has no weights before devices have "
+                "learned something. Raise learning.learning_rate"
+            )
         return norms / norms.sum()
 
     def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> AdapterUpdate:
