@@ -107,7 +107,7 @@ def test_the_broadcast_of_a_round_takes_as_long_as_the_tensors_that_the_last_one
     operator = engine.learner.operator
     update = operator.decode(_ideal(operator, local), local.view)
     engine.finish(0)
-    sent = sum(tensor.numel() for tensor in operator.on_downlink(update, local.view).values())
+    sent = sum(tensor.numel() for tensor in operator.on_downlink(update, local.view, 6).values())
     assert seconds(1) == pytest.approx(sent * second_per_entry)
     if method not in FULL_MODEL_METHODS:
         assert sent == expected_broadcast(method, engine.learner.initial.model.layer_shapes.values())
