@@ -57,7 +57,8 @@ def test_scenarios_and_the_catalogue_name_the_same_methods_with_the_same_on_air_
     assert set(NAMES) == set(METHODS)
     nonlinear = {name for name, method in METHODS.items() if method.on_air is OnAir.NONLINEAR}
     assert set(NONLINEAR_METHODS) == nonlinear
-    assert {name for name in AVERAGING if METHODS[name].mixed_ranks != "refused"} >= set(MIXED_RANK_METHODS)
+    mixed = {name for name in AVERAGING if METHODS[name].mixed_ranks not in ("refused", "has no ranks")}
+    assert mixed == set(MIXED_RANK_METHODS)
 
 
 @pytest.mark.parametrize("method", AVERAGING)
@@ -263,6 +264,11 @@ def test_diverged_local_training_is_an_error_that_names_the_way_out(scenario):
             {"aggregation.method": "scaffold", "learning.training.optimiser": "adamw"},
             "optimiser: sgd without weight decay",
         ),
+        ({"aggregation.method": "scaffold", "aggregation.sends": "factors"}, "set sends: change"),
+        ({"aggregation.method": "lora-a2", "aggregation.sends": "factors"}, "set sends: change"),
+        ({"aggregation.method": "fedavg", "learning.adapters.alpha": 4.0}, "leave alpha out"),
+        ({"aggregation.method": "moon", "learning.adapters.device_ranks": [2]}, "leave device_ranks out"),
+        ({"aggregation.method": "fedprox", "learning.training.keep_state": True}, "set keep_state: false"),
     ],
 )
 def test_what_a_method_cannot_work_with_is_refused_before_anything_runs(changes, message):
