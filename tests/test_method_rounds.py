@@ -57,7 +57,8 @@ def test_scenarios_and_the_catalogue_name_the_same_methods_with_the_same_on_air_
     assert set(NAMES) == set(METHODS)
     nonlinear = {name for name, method in METHODS.items() if method.on_air is OnAir.NONLINEAR}
     assert set(NONLINEAR_METHODS) == nonlinear
-    assert {name for name in AVERAGING if METHODS[name].mixed_ranks != "refused"} >= set(MIXED_RANK_METHODS)
+    mixed = {name for name in AVERAGING if METHODS[name].mixed_ranks not in ("refused", "has no ranks")}
+    assert mixed == set(MIXED_RANK_METHODS)
 
 
 @pytest.mark.parametrize("method", AVERAGING)
@@ -107,7 +108,7 @@ def test_the_broadcast_of_a_round_takes_as_long_as_the_tensors_that_the_last_one
     operator = engine.learner.operator
     update = operator.decode(_ideal(operator, local), local.view)
     engine.finish(0)
-    sent = sum(tensor.numel() for tensor in operator.on_downlink(update, local.view).values())
+    sent = sum(tensor.numel() for tensor in operator.on_downlink(update, local.view, 6).values())
     assert seconds(1) == pytest.approx(sent * second_per_entry)
     if method not in FULL_MODEL_METHODS:
         assert sent == expected_broadcast(method, engine.learner.initial.model.layer_shapes.values())
@@ -119,6 +120,16 @@ def test_what_a_check_counts_is_what_a_round_takes_and_broadcasts(scenario, meth
     assert costs.first_broadcast == engine.broadcast_entries
     played(engine)
     assert (costs.channel_uses, costs.broadcast) == (engine.channel_uses, engine.broadcast_entries)
+
+
+def test_moon_computes_two_forward_passes_more_than_fedavg(scenario):
+    learner = simulation_of(scenario, "moon").engine.learner
+    model, samples = learner.base, np.array([3 * min(8, split.size) for split in learner.data.devices])
+    seconds = [simulation_of(scenario, method).profile.compute_s for method in ("fedavg", "moon")]
+    passes = 2 * 2 * sum(x.numel() for name, x in model.parameters.items() if name.endswith(".weight"))
+    speed = Scenario.load("quickstart").network.devices.speed
+    extra = np.array(seconds[1]) - np.array(seconds[0])
+    np.testing.assert_allclose(extra, passes * samples / speed)
 
 
 def _tensors(part):
@@ -263,6 +274,11 @@ def test_diverged_local_training_is_an_error_that_names_the_way_out(scenario):
             {"aggregation.method": "scaffold", "learning.training.optimiser": "adamw"},
             "optimiser: sgd without weight decay",
         ),
+        ({"aggregation.method": "scaffold", "aggregation.sends": "factors"}, "set sends: change"),
+        ({"aggregation.method": "lora-a2", "aggregation.sends": "factors"}, "set sends: change"),
+        ({"aggregation.method": "fedavg", "learning.adapters.alpha": 4.0}, "leave alpha out"),
+        ({"aggregation.method": "moon", "learning.adapters.device_ranks": [2]}, "leave device_ranks out"),
+        ({"aggregation.method": "fedprox", "learning.training.keep_state": True}, "set keep_state: false"),
     ],
 )
 def test_what_a_method_cannot_work_with_is_refused_before_anything_runs(changes, message):

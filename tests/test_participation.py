@@ -14,7 +14,7 @@ from airsim.learn.adapters import flatten
 from airsim.learn.operators.base import OnAir
 from airsim.participation import ParticipantDraw, Present
 from airsim.randomness import RandomStreams
-from airsim.scenario.aggregation import GRADIENT_METHOD, MethodName
+from airsim.scenario.aggregation import GRADIENT_METHOD, MIXED_RANK_METHODS, MethodName
 
 SOME = (0, 1, 2, 5)  # of eight devices in four tasks: the last task is silent
 FREE = {"uplink__mode": "error-free", "uplink__nonlinear": "orthogonal"}
@@ -195,6 +195,18 @@ def test_a_round_of_some_is_the_operators_own_aggregation_of_them_and_reaches_ev
     assert len(airtime.shared_energy_j) == 8
     assert engine.metrics["participants"] == list(SOME)
     require_latest_broadcast(engine)
+
+
+@pytest.mark.parametrize("method", [m for m in MIXED_RANK_METHODS if m != "flora"])
+def test_a_broadcast_takes_what_the_largest_rank_needs_also_where_it_sits_out(scenario, method):
+    engine = method_engine(scenario, method, learning__adapters__device_ranks=[1, 6])
+    charged = []
+    for index, present in enumerate([(1, 3), (0, 2)]):  # of rank 6, and of rank 1
+        engine.begin(index, present)
+        engine.finish(index)
+        charged.append(engine.broadcast_entries)
+    assert int(engine.state.held.ranks.max()) == 6
+    assert charged[0] == charged[1]
 
 
 def require_latest_broadcast(engine):

@@ -47,7 +47,8 @@ def round_costs(
         uses = num_symbols(sent.payload.shape[1])
         received = weighted.participants.weights.to(sent.payload) @ sent.payload
     update = operator.decode(received, weighted)
-    return RoundCosts(uses, learner.broadcast_entries(state), operator.broadcast_entries(update, weighted))
+    broadcast = operator.broadcast_entries(update, weighted, max(ranks))
+    return RoundCosts(uses, learner.broadcast_entries(state), broadcast)
 
 
 def method_costs(scenario: Scenario) -> RoundCosts:

@@ -61,11 +61,18 @@ def device_ranks(scenario: Scenario) -> list[int]:
 
 
 def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -> list[int]:
-    """Floating point operations of each device's local training in a round."""
+    """Floating point operations of each device's local training in a round.
+
+    MOON passes each batch through two more models, the global and the device's previous one, without a
+    gradient. Ranks are those of the start: what HetLoRA prunes later is charged on.
+    """
     schedule = _schedule(scenario)
     if scenario.aggregation.method in FULL_MODEL_METHODS:
         assert isinstance(model, AbstractStagedModel)
-        costs = [model.full_flops_per_sample()] * scenario.num_devices
+        cost = model.full_flops_per_sample()
+        if scenario.aggregation.method == "moon":
+            cost += 2 * model.forward_flops_per_sample()
+        costs = [cost] * scenario.num_devices
     else:
         costs = [model.flops_per_sample(rank) for rank in device_ranks(scenario)]
     return [cost * _samples(schedule, split.size) for cost, split in zip(costs, data.devices, strict=True)]

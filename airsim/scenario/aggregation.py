@@ -12,7 +12,19 @@ GRADIENT_METHOD: Final = "airpfed-lora"
 NONLINEAR_METHODS = ("sp", "sp-base-dropping", "flexlora", "flora", "fedex-lora", "lora-fair", "fedinc")
 DENSE_METHODS = tuple(method for method in NONLINEAR_METHODS if method != "fedinc")
 FULL_MODEL_METHODS = ("fedavg", "fedprox", "scaffold", "moon")
-MIXED_RANK_METHODS = ("zero-padding", "hetlora", "rbla", "flexlora", "sp", "flora", "fedsa-lora", "colr")
+# Methods that send changes alone; the gradients of GRADIENT_METHOD are none of these.
+CHANGE_METHODS = ("lora-a2", "scaffold")
+MIXED_RANK_METHODS = (
+    "zero-padding",
+    "hetlora",
+    "rbla",
+    "flexlora",
+    "sp",
+    "sp-base-dropping",
+    "flora",
+    "fedsa-lora",
+    "colr",
+)
 
 MethodName = Literal[
     "airpfed-lora",
@@ -43,8 +55,8 @@ MethodName = Literal[
 class Aggregation(Section):
     """The rule by which the server merges what it hears; `airsim methods` describes each.
 
-    What travels is the change since the last broadcast, or by `sends: factors` what devices hold. The other
-    fields belong to single methods and are left alone by the rest.
+    What travels is the change since the last broadcast, or by `sends: factors` what devices hold (refused for
+    methods that send changes alone). The other fields belong to single methods; the rest leave them alone.
     """
 
     method: MethodName = GRADIENT_METHOD
@@ -100,7 +112,8 @@ class Server(Section):
 class Training(Section):
     """What devices do between two uploads, with `learning.learning_rate` and `learning.batch`.
 
-    Give `epochs` over the device's data, or `steps`. `keep_state` carries momenta over to the next round.
+    Give `epochs` over the device's data, or `steps`. `keep_state` carries momenta over to the next round
+    (methods on adapters only).
     """
 
     optimiser: Literal["sgd", "momentum", "adamw"] = "sgd"

@@ -1,6 +1,7 @@
 """What an aggregation method cannot work with, before anything is built."""
 
 from airsim.scenario.aggregation import (
+    CHANGE_METHODS,
     DENSE_METHODS,
     FULL_MODEL_METHODS,
     GRADIENT_METHOD,
@@ -17,6 +18,7 @@ from airsim.scenario.texts import Transformer
 
 METHOD: Path = ("aggregation", "method")
 ADAPTERS: Path = ("learning", "adapters")
+TRAINING: Path = ("learning", "training")
 
 
 def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> list[Problem]:
@@ -25,7 +27,7 @@ def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> li
     found = _air_problems(method, uplink)
     if method == GRADIENT_METHOD:
         return found + _gradient_problems(learning)
-    found += _server_problems(method, learning.server)
+    found += _server_problems(method, learning.server) + _sends_problems(aggregation)
     if isinstance(learning.model, Transformer):
         found += _transformer_problems(method, learning.model)
     if method in FULL_MODEL_METHODS:
@@ -101,13 +103,32 @@ def _server_problems(method: str, server: Server) -> list[Problem]:
     return [Problem(message, hint, ("learning", "server", "optimiser"), (METHOD,))]
 
 
+def _sends_problems(aggregation: Aggregation) -> list[Problem]:
+    """Methods that are defined by changes have nothing else to send."""
+    if aggregation.sends == "change" or aggregation.method not in CHANGE_METHODS:
+        return []
+    message = f"{aggregation.method} is defined by changes, which are all that it sends"
+    hint = "set sends: change, or choose another method"
+    return [Problem(message, hint, ("aggregation", "sends"), (METHOD,))]
+
+
 def _full_model_problems(method: str, learning: Learning) -> list[Problem]:
-    training = learning.training
+    """There are no adapters, and optimisers begin every round anew."""
+    training, found = learning.training, []
+    for field in ("alpha", "device_ranks"):
+        if getattr(learning.adapters, field):
+            message = f"{method} trains all weights and has no adapters"
+            hint = f"leave {field} out, or choose a method on adapters"
+            found.append(Problem(message, hint, (*ADAPTERS, field), (METHOD,)))
+    if training.keep_state:
+        message = f"optimisers of {method}, which trains all weights, begin every round anew"
+        hint = "set keep_state: false, or choose a method on adapters"
+        found.append(Problem(message, hint, (*TRAINING, "keep_state"), (METHOD,)))
     if method == "scaffold" and (training.optimiser != "sgd" or training.weight_decay):
         message = "the control variates of scaffold are means of gradients only under plain steps"
-        path = ("learning", "training", "optimiser")
-        return [Problem(message, "choose optimiser: sgd without weight decay", path, (METHOD,))]
-    return []
+        hint = "choose optimiser: sgd without weight decay"
+        found.append(Problem(message, hint, (*TRAINING, "optimiser"), (METHOD,)))
+    return found
 
 
 def _adapter_problems(method: str, adapters: Adapters) -> list[Problem]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from airsim.learn.conformance import definitions
 from airsim.learn.conformance.definitions import LocalTerm, Model
-from airsim.learn.conformance.instance import Instance
+from airsim.learn.conformance.instance import RANK, Instance
 from airsim.learn.operators.alternating import FFALoRA, RoLoRA
 from airsim.learn.operators.base import AbstractAggregationOperator, Sends
 from airsim.learn.operators.clustered import FedInc
@@ -67,7 +67,7 @@ def _long_side(outputs: int, inputs: int, rank: int, ranks: Sequence[int]) -> in
 
 
 def _full_long_side(outputs: int, inputs: int, rank: int, ranks: Sequence[int]) -> int:
-    return max(ranks) * max(outputs, inputs)
+    return RANK * max(outputs, inputs)
 
 
 def _stack(outputs: int, inputs: int, rank: int, ranks: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from airsim.randomness import RandomStreams
 SHAPES = {"tall": (9, 4), "wide": (5, 8), "large": (16, 17)}
 RANK = 3
 MIXED_RANKS = (3, 1, 2, 3, 2)
+LARGEST_SITS_OUT = (2, 3, 1, 2, 1)
 EQUAL_RANKS = (RANK,) * 5
 DATA_SIZES = (40.0, 10.0, 25.0, 5.0, 30.0)
 PRESENT = (0, 2, 3, 4)

@@ -14,6 +14,7 @@ from airsim.learn.conformance import oracle
 from airsim.learn.conformance.cases import Case, Cost
 from airsim.learn.conformance.instance import (
     EQUAL_RANKS,
+    LARGEST_SITS_OUT,
     MIXED_RANKS,
     PRESENT,
     RANK,
@@ -24,6 +25,7 @@ from airsim.learn.conformance.instance import (
 )
 from airsim.learn.conformance.play import Round, play, uploads
 from airsim.learn.operators.base import OnAir, uplink_reals
+from airsim.learn.operators.clustered import FedInc
 
 EXACT = 1e-12
 # Methods that broadcast the best approximation of what they average, and those that leave devices their B.
@@ -75,7 +77,9 @@ def _errors(case: Case, rounds: list[tuple[Instance, int]]) -> Iterator[tuple[st
     yield "trains on its own objective", EXACT, map(objective_error, every)
     yield "counts what is sent", 0.0, map(count_error, every)
     yield "costs what its definition says", 0.0, map(cost_error, [*every, *itertools.chain(*dense)])
-    yield "broadcasts once what all need", EXACT, map(broadcast_error, [*every, *itertools.chain(*dense)])
+    absent = [play(case, instance(LARGEST_SITS_OUT), case.rounds[0])] if case.mixed_ranks else []
+    heard = [*every, *itertools.chain(*dense), *absent]
+    yield "broadcasts once what all need", EXACT, map(broadcast_error, heard)
     if case.method in PERSONAL:
         yield "personal B stays on its device", 0.0, map(personal_error, every)
 
@@ -187,21 +191,24 @@ def cost_error(played: Round) -> float:
 
 
 def broadcast_error(played: Round) -> float:
-    """What participants need and is not broadcast, what is broadcast and nobody needs, and miscounted reals.
+    """What devices need and is not broadcast, what is broadcast and nobody needs, and miscounted reals.
 
-    A participant needs a part of one of the tensors, the first rows and columns, but for its scale.
+    A device, also one that sits out, needs a part of one of the tensors, the first rows and columns, but for
+    its scale.
     """
     operator, update, view = played.operator, played.update, played.view
-    heard = list(operator.on_downlink(update, view).values())
-    rows = range(len(view.participants.devices))
-    needed = [tensor for row in rows for tensor in operator.downlink(update, view, row).values()]
+    largest = int(played.kept.ranks.max())
+    heard = list(operator.on_downlink(update, view, largest).values())
+    everybody = view if isinstance(operator, FedInc) else played.listeners
+    rows = range(len(everybody.participants.devices))
+    needed = [tensor for row in rows for tensor in operator.downlink(update, everybody, row).values()]
     missing = max(min(map(partial(_unlike, tensor), heard), default=1.0) for tensor in needed)
     spare = sum(all(_unlike(tensor, one) > EXACT for tensor in needed) for one in heard)
-    counted = operator.broadcast_entries(update, view)
+    counted = operator.broadcast_entries(update, view, largest)
     error = abs(counted - sum(tensor.numel() for tensor in heard))
     if played.route == "orthogonal":
         ranks = view.participants.ranks.tolist()
-        wanted = _cost(played.case.broadcast, max(ranks), ranks, counted)
+        wanted = _cost(played.case.broadcast, largest, ranks, counted)
         error += abs(counted - wanted * played.case.broadcasts)
     return float(missing + spare + error)
 

@@ -87,7 +87,7 @@ def play_model(case: ModelCase, sends: Sends) -> ModelRound:
     update = aggregate(operator, sent, view)
     kept = ModelStack(put(kept.parameters, after.parameters), put(kept.private, after.private))
     held = operator.broadcast(update.state, kept, range(NUM_DEVICES))
-    once = torch.tensor([operator.broadcast_entries(update, view)])
+    once = torch.tensor([operator.broadcast_entries(update, view, 1)])
     down = torch.cat((operator.broadcast_reals(update, view), once))
     return ModelRound(view, before, after, sent.upload_reals, down, update.state, kept, held)
 

@@ -9,9 +9,17 @@ import numpy as np
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.conformance.cases import AnyOperator, Case
 from airsim.learn.conformance.definitions import Facts
-from airsim.learn.conformance.instance import ALPHA, PRESENT, RANK, Instance
+from airsim.learn.conformance.instance import ALPHA, DATA_SIZES, PRESENT, RANK, Instance
 from airsim.learn.conformance.oracle import Upload
-from airsim.learn.operators.base import RoundView, Sends, ServerUpdate, Transmission, aggregate, merge
+from airsim.learn.operators.base import (
+    RoundView,
+    Sends,
+    ServerUpdate,
+    Transmission,
+    aggregate,
+    merge,
+    participants_of,
+)
 from airsim.learn.operators.clustered import FedInc, one_cluster
 from airsim.learn.operators.payload import Live
 from airsim.learn.operators.products import Route
@@ -47,6 +55,12 @@ class Round:
             own = self.held.of_device(device)
             models.append({name: (base[name] + scale * f.b @ f.a).numpy() for name, f in own.items()})
         return tuple(models)
+
+    @property
+    def listeners(self) -> RoundView[Any]:
+        """The round with all devices that hear its broadcast, those who sit out included."""
+        everybody = participants_of(DATA_SIZES, self.kept.ranks.tolist(), range(self.inst.num_devices))
+        return RoundView(self.view.index, self.view.state, everybody)
 
     @cached_property
     def facts(self) -> Facts:

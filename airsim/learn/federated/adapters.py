@@ -153,7 +153,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         if len(participants) < len(self.devices):
             kept = state.held.put(participants, local.after)
         held = self.operator.broadcast(update.state, kept, self.devices)
-        entries = self.operator.broadcast_entries(update, local.view)
+        entries = self.operator.broadcast_entries(update, local.view, int(kept.ranks.max()))
         return AdapterFederation(
             state.model.with_base_weights(changed), update.state, held, local.memory, entries
         )

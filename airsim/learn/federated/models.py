@@ -81,7 +81,7 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         self, state: ModelFederation, local: LocalRound[ModelFederation], received: Float[Tensor, "*rows D"]
     ) -> ModelFederation:
         update = self.operator.decode(received, local.view)
-        server, entries = update.state, self.operator.broadcast_entries(update, local.view)
+        server, entries = update.state, self.operator.broadcast_entries(update, local.view, 1)
         devices = local.view.participants.devices
         held = self.operator.broadcast(server, local.after, devices)
         if len(devices) < len(self.devices):

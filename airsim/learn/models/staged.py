@@ -160,6 +160,10 @@ class AbstractStagedModel(AbstractBaseModel):
         stages = list(self.stages.values())
         return 6 * sum(stage.products for stage in stages) - 2 * stages[0].products
 
+    def forward_flops_per_sample(self) -> int:
+        """Floating point operations of one sample's forward pass without adapters: ``2 I O``."""
+        return 2 * sum(stage.products for stage in self.stages.values())
+
     def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with its adapter beside it."""
         return self._with_adapters(AdaptedLinear, layers, scale)

@@ -154,17 +154,23 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
         """The weights to superpose with, once the control channel has been heard; by data unless stated."""
         return view.participants.weights
 
-    def on_downlink(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> dict[str, Tensor]:
-        """What is sent once for all participants to hear, by name.
+    def on_downlink(
+        self, update: ServerUpdate[StateT], view: RoundView[StateT], largest_rank: int
+    ) -> dict[str, Tensor]:
+        """What is sent once for all to hear, by name; `largest_rank` is that of all devices, absent ones too.
 
-        It is what the largest rank needs unless a method says so: lower ranks cut theirs out of it, and scale
-        it by their own ``g``.
+        It is what this rank needs unless a method says so: lower ranks cut theirs out of it, and scale it by
+        their own ``g``. Who sits out hears it as well.
         """
-        return self.downlink(update, view, int(view.participants.ranks.argmax()))
+        first = view.participants.take([0])
+        listener = Participants(first.devices, first.weights, torch.tensor([largest_rank]))
+        return self.downlink(update, RoundView(view.index, view.state, listener), 0)
 
-    def broadcast_entries(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> int:
-        """Numbers that a round's broadcast carries, counted from the tensors."""
-        return sum(tensor.numel() for tensor in self.on_downlink(update, view).values())
+    def broadcast_entries(
+        self, update: ServerUpdate[StateT], view: RoundView[StateT], largest_rank: int
+    ) -> int:
+        """Numbers that a round's broadcast carries to devices up to this rank, counted from the tensors."""
+        return sum(tensor.numel() for tensor in self.on_downlink(update, view, largest_rank).values())
 
     def broadcast_reals(self, update: ServerUpdate[StateT], view: RoundView[StateT]) -> Int[Tensor, "K"]:
         """Numbers that the server sends to each participant, counted from the tensors."""

@@ -118,8 +118,13 @@ class FedInc(AbstractAggregationOperator[AdapterStack, ClusterState]):
         layers = {name: factors.take(own) for name, factors in update.state.layers.items()}
         return named(layers, everywhere(layers, Live.BOTH))
 
-    def on_downlink(self, update: ServerUpdate[ClusterState], view: ClusterView) -> dict[str, Tensor]:
-        """The adapters of all clusters that a participant is in, one after the other."""
+    def on_downlink(
+        self, update: ServerUpdate[ClusterState], view: ClusterView, largest_rank: int
+    ) -> dict[str, Tensor]:
+        """The adapters of all clusters that a participant is in, one after the other.
+
+        Who sits out keeps what it has, and all have one rank.
+        """
         devices, cluster_of = view.participants.devices, update.state.cluster_of
         member = {cluster_of[device]: row for row, device in enumerate(devices)}
         return {

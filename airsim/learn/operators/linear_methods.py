@@ -106,7 +106,7 @@ LINEAR_METHODS = (
         upload="c (R_s + R_p)",
         broadcast="c (R_s + R_p)",
         exact="one gradient step, unbiased under channel inversion",
-        mixed_ranks="R_p per task",
+        mixed_ranks="one R_s, one R_p",
     ),
     Method(
         name="fedavg",

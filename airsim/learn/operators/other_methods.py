@@ -159,10 +159,10 @@ OTHER_METHODS = (
         upload="selected + indices (air: r d or r n)",
         broadcast="r d or r n",
         exact="yes, of what was selected",
-        mixed_ranks="budgets instead",
+        mixed_ranks="refused",
         reading=(
             "importance ||dB_i|| ||A_i|| (or ||B_i|| ||dA_i||) over all layers is our reading; "
-            "selection after training"
+            "selection after training; scenarios give all devices one budget, the operator takes one each"
         ),
     ),
     Method(

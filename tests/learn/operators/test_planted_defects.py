@@ -234,23 +234,31 @@ def test_a_residual_that_is_dropped_is_caught():
 
 def test_a_broadcast_that_is_charged_without_its_residual_is_caught():
     class Cheap(FedExLoRA):
-        def on_downlink(self, update, view):
-            return super().on_downlink(dataclasses.replace(update, base_increment={}), view)
+        def on_downlink(self, update, view, largest_rank):
+            return super().on_downlink(dataclasses.replace(update, base_increment={}), view, largest_rank)
 
     assert broken_laws("fedex-lora", lambda i, s, r: Cheap(r, s)) == {BROADCAST}
 
 
 def test_a_broadcast_of_one_cluster_for_all_is_caught():
     class One(FedInc):
-        def on_downlink(self, update, view):
+        def on_downlink(self, update, view, largest_rank):
             return self.downlink(update, view, 0)
 
     assert broken_laws("fedinc", lambda i, s, r: One(NUM_CLUSTERS, s)) == {BROADCAST}
 
 
+def test_a_broadcast_that_is_charged_for_the_participants_ranks_alone_is_caught():
+    class Narrow(ZeroPadding):
+        def on_downlink(self, update, view, largest_rank):
+            return super().on_downlink(update, view, int(view.participants.ranks.max()))
+
+    assert broken_laws("zero-padding", lambda i, s, r: Narrow(s)) == {BROADCAST}
+
+
 def test_a_broadcast_of_a_factor_that_nobody_needs_is_caught():
     class Whole(FFALoRA):
-        def on_downlink(self, update, view):
+        def on_downlink(self, update, view, largest_rank):
             return FactorAveraging().downlink(update, view, 0)
 
     assert broken_laws("ffa-lora", lambda i, s, r: Whole(s)) == {BROADCAST}
