@@ -31,15 +31,3 @@ def has_fast_products(dtype: torch.dtype, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def require_fast_products(dtype: torch.dtype, device: torch.device) -> None:
-    """Refuses a type that the processor would emulate: slower than float32, and less exact.
-
-    Raises:
-        ValueError: there are no fast products.
-    """
-    if not has_fast_products(dtype, device):
-        raise ValueError(
-            f"base_dtype = {dtype} on {device}: the processor has no products of that type; use torch.float32"
-        )
