@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from airsim.learn.adapters import LoRAFactors
@@ -34,6 +34,15 @@ class OptimiserState:
             for name, kept in self.slots.items()
         }
         return OptimiserState(self.counts.index_copy(0, places, changed.counts), slots)
+
+
+@dataclass(frozen=True)
+class TrainedCohort:
+    """Adapters after local training, one per device, with mean losses over the steps and optimiser state."""
+
+    losses: Float[Tensor, "K"]
+    layers: Mapping[str, LoRAFactors]
+    state: OptimiserState
 
 
 def fresh_state(

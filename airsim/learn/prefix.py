@@ -36,9 +36,12 @@ def known_prefix(
         first = model.below(samples.x[:1], adapted)
         if samples.size * sum(tensor.nbytes for tensor in first) > bytes_kept:
             return KnownPrefix(samples, None)
+        # The lowest layer of all reads the samples themselves, which need not be copied.
+        as_they_are = first[0].data_ptr() == samples.x.data_ptr()
         blocks = [model.below(rows, adapted) for rows in samples.x.split(ROWS_AT_A_TIME)]
-    inputs, product = (torch.cat(column) for column in zip(*blocks, strict=True))
-    return KnownPrefix(Split(inputs, samples.y), product)
+    inputs, products = zip(*blocks, strict=True)
+    x = samples.x if as_they_are else torch.cat(inputs)
+    return KnownPrefix(Split(x, samples.y), torch.cat(products))
 
 
 def with_products(model: AbstractBaseModel, data: LocalData, adapted: Collection[str]) -> LocalData:

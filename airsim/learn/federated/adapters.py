@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -27,6 +28,7 @@ from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, merge, participants_of
 from airsim.learn.operators.clustered import ClusterState
 from airsim.learn.operators.payload import LiveLayers
+from airsim.learn.prefix import with_products
 from airsim.learn.training import LocalTraining
 from airsim.randomness import RandomStreams
 
@@ -99,13 +101,13 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
         devices, before = cohort
         losses, after = torch.zeros(len(devices)), before
         memory = self._memory(before) if state.memory is None else state.memory.take(devices)
-        term = self.operator.local_term(before, devices)
+        term, samples = self.operator.local_term(before, devices), self._samples(state.model)
         for rank, task, rows in self._groups(devices, before.ranks):
             scale = float(state.server.scaling.of(torch.tensor(rank)))
             training = replace(
                 self.training, model=state.model.for_task(task), scale=scale, live=live, correction=term
             )
-            own = LocalData([devices[row] for row in rows], [self.data.devices[devices[row]] for row in rows])
+            own = samples.take([devices[row] for row in rows])
             result = training.run(
                 before.take(rows).layers, own, (self.streams, round_index), memory.take(rows)
             )
@@ -113,6 +115,19 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
             after = after.put(rows, AdapterStack(result.layers, before.ranks[rows]))
             memory = memory.put(rows, result.state)
         return losses, after, memory
+
+    def _samples(self, model: AbstractModel) -> LocalData:
+        """Everybody's data, with the products of the lowest adapted layer while its weight is as it was."""
+        lowest = next(iter(self.initial.server.layers))
+        unchanged = model.base_weights[lowest] is self.initial.model.base_weights[lowest]
+        return self._known if unchanged else LocalData(self.devices, self.data.devices)
+
+    @cached_property
+    def _known(self) -> LocalData:
+        samples, model = LocalData(self.devices, self.data.devices), self.initial.model
+        if not isinstance(model, AbstractBaseModel):
+            return samples
+        return with_products(model, samples, self.initial.server.layers)
 
     def _groups(self, devices: list[int], ranks: Int[Tensor, "K"]) -> list[tuple[int, int, list[int]]]:
         """Rank, task and places of each kind: a rank has one scale, and a task one head where heads differ.

@@ -100,6 +100,11 @@ class AbstractBaseModel(AbstractModel):
     def entries_per_sample(self) -> int:
         """Real entries that one sample brings to the layers and their outputs: the measure of a chunk."""
 
+    @property
+    @abc.abstractmethod
+    def parameters(self) -> Mapping[str, Tensor]:
+        """All frozen tensors by name."""
+
     @abc.abstractmethod
     def forward(
         self, x: Float[Tensor, "*stack B F"], layers: Mapping[str, LoRAFactors], scale: float
@@ -135,12 +140,16 @@ class AbstractBaseModel(AbstractModel):
         )
 
     @abc.abstractmethod
-    def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
-        """Every layer with its adapter beside it."""
+    def linears(
+        self, layers: Mapping[str, LoRAFactors], scale: float, parameters: Mapping[str, Tensor] | None = None
+    ) -> dict[str, AbstractLinear]:
+        """Every layer with its adapter beside it; `parameters` stand for the model's own."""
 
-    def device_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
+    def device_linears(
+        self, layers: Mapping[str, LoRAFactors], scale: float, parameters: Mapping[str, Tensor] | None = None
+    ) -> dict[str, AbstractLinear]:
         """Every layer with the adapter of one device that trains alone, where that saves work."""
-        return self.linears(layers, scale)
+        return self.linears(layers, scale, parameters)
 
     def merged_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with the adapter that all devices share merged into it, where that saves work."""

@@ -164,13 +164,17 @@ class AbstractStagedModel(AbstractBaseModel):
         """Floating point operations of one sample's forward pass without adapters: ``2 I O``."""
         return 2 * sum(stage.products for stage in self.stages.values())
 
-    def linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
-        """Every layer with its adapter beside it."""
-        return self._with_adapters(AdaptedLinear, layers, scale)
+    def linears(
+        self, layers: Mapping[str, LoRAFactors], scale: float, parameters: Mapping[str, Tensor] | None = None
+    ) -> dict[str, AbstractLinear]:
+        """Every layer with its adapter beside it; `parameters` stand for the model's own."""
+        return self._with_adapters(AdaptedLinear, layers, scale, parameters)
 
-    def device_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
-        """Every layer with the adapter of one device that trains alone."""
-        return self._with_adapters(for_device, layers, scale)
+    def device_linears(
+        self, layers: Mapping[str, LoRAFactors], scale: float, parameters: Mapping[str, Tensor] | None = None
+    ) -> dict[str, AbstractLinear]:
+        """Every layer with the adapter of one device that trains alone; `parameters` as above."""
+        return self._with_adapters(for_device, layers, scale, parameters)
 
     def merged_linears(self, layers: Mapping[str, LoRAFactors], scale: float) -> dict[str, AbstractLinear]:
         """Every layer with the adapter that all devices share merged into it."""
@@ -181,14 +185,22 @@ class AbstractStagedModel(AbstractBaseModel):
         return self._with_adapters(absorb, layers, scale)
 
     def _with_adapters(
-        self, adapt: Callable[..., AbstractLinear], layers: Mapping[str, LoRAFactors], scale: float
+        self,
+        adapt: Callable[..., AbstractLinear],
+        layers: Mapping[str, LoRAFactors],
+        scale: float,
+        parameters: Mapping[str, Tensor] | None = None,
     ) -> dict[str, AbstractLinear]:
-        return {
-            name: adapt(stage.weight, stage.bias, layers[name], scale)
-            if name in layers
-            else FrozenLinear(stage.weight, stage.bias)
-            for name, stage in self.stages.items()
-        }
+        made: dict[str, AbstractLinear] = {}
+        for name, (weight, bias) in self._weights(parameters).items():
+            own = layers.get(name)
+            made[name] = FrozenLinear(weight, bias) if own is None else adapt(weight, bias, own, scale)
+        return made
+
+    def _weights(self, parameters: Mapping[str, Tensor] | None) -> dict[str, tuple[Tensor, Tensor]]:
+        if parameters is None:
+            return {name: (stage.weight, stage.bias) for name, stage in self.stages.items()}
+        return {name: (parameters[f"{name}.weight"], parameters[f"{name}.bias"]) for name in self.stages}
 
     def forward(
         self, x: Float[Tensor, "*stack B F"], layers: Mapping[str, LoRAFactors], scale: float
