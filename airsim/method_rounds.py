@@ -95,6 +95,15 @@ class MethodEngine:
         """Real numbers of the broadcast that the next round begins with."""
         return self.learner.broadcast_entries(self.state)
 
+    def rank(self, device: int) -> int:
+        """Of the adapter that this device trains in the next round; 0 where whole models are trained."""
+        return self.learner.rank(self.state, device)
+
+    def control_reals(self, device: int) -> int:
+        """Numbers that this device tells on the control channel in the next round: payload and method."""
+        told = self._routes.superposed.normalisation.reals
+        return told + self.learner.operator.control_reals(self.state.server, device)
+
     def evaluate(self) -> Metrics:
         """Accuracy and loss of the devices' models on held-out samples."""
         return self._assessment.metrics(FederatedModels(self.learner, self.state))

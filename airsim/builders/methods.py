@@ -1,6 +1,7 @@
 """Methods that average what devices have trained: from a scenario to their operator and learner."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -60,22 +61,22 @@ def device_ranks(scenario: Scenario) -> list[int]:
     return [given[device % len(given)] for device in range(scenario.num_devices)]
 
 
-def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -> list[int]:
-    """Floating point operations of each device's local training in a round.
+def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -> Callable[[int, int], int]:
+    """Floating point operations of a device's local training in a round, by device and rank.
 
     MOON passes each batch through two more models, the global and the device's previous one, without a
-    gradient. Ranks are those of the start: what HetLoRA prunes later is charged on.
+    gradient.
     """
     schedule = _schedule(scenario)
+    samples = [_samples(schedule, split.size) for split in data.devices]
     if scenario.aggregation.method in FULL_MODEL_METHODS:
         assert isinstance(model, AbstractStagedModel)
         cost = model.full_flops_per_sample()
         if scenario.aggregation.method == "moon":
             cost += 2 * model.forward_flops_per_sample()
-        costs = [cost] * scenario.num_devices
-    else:
-        costs = [model.flops_per_sample(rank) for rank in device_ranks(scenario)]
-    return [cost * _samples(schedule, split.size) for cost, split in zip(costs, data.devices, strict=True)]
+        return lambda device, rank: cost * samples[device]
+    per_sample = cache(model.flops_per_sample)
+    return lambda device, rank: per_sample(rank) * samples[device]
 
 
 def _schedule(scenario: Scenario) -> LocalSchedule:
