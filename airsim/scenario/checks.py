@@ -111,18 +111,32 @@ def point_problems(root: type[BaseModel], data: Mapping[str, Any], sweep: Sweep)
 
 
 def _at_value(problem: Problem, point: Point, sweep: Sweep) -> Problem:
-    """A problem of a grid point, moved to the swept value that takes part in it."""
-    for path in (problem.path, *problem.others):
-        for key in point:
-            swept = tree.parts(key)
-            if path[: len(swept)] == swept:
-                place = ("sweep", "grid", key, sweep.grid[key].index(point[key]))
-                below = "" if path == problem.path == swept else f"{'.'.join(map(str, problem.path))}: "
-                return Problem(f"{below}{problem.message}", problem.hint, place)
-    where = ", ".join(f"{key} = {value}" for key, value in point.items())
-    return Problem(
-        f"{'.'.join(map(str, problem.path))}: {problem.message} (at {where})", problem.hint, ("sweep", "grid")
+    """A problem of a grid point, moved to the swept value that takes part in it.
+
+    Fields that are not swept keep their part: an override of one is what to look at.
+    """
+    paths = (problem.path, *problem.others)
+    swept = {path: _swept_key(path, point) for path in paths}
+    involved = tuple(dict.fromkeys(key for key in swept.values() if key))
+    moved = Problem(
+        problem.message,
+        problem.hint,
+        ("sweep", "grid"),
+        subject=problem.path,
+        point=tuple((key, point[key]) for key in involved or point),
     )
+    if not involved:
+        return moved
+    key = involved[0]
+    subject = () if tree.parts(key) == problem.path else problem.path
+    others = tuple(path for path in paths if not swept[path])
+    place = ("sweep", "grid", key, sweep.grid[key].index(point[key]))
+    return replace(moved, path=place, others=others, subject=subject)
+
+
+def _swept_key(path: Path, point: Point) -> str:
+    """The swept key that sets this path, or nothing."""
+    return next((key for key in point if path[: len(tree.parts(key))] == tree.parts(key)), "")
 
 
 def _same_point(first: Point, second: Point, sweep: Sweep) -> Problem:
