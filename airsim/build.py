@@ -13,6 +13,7 @@ from airsim.builders.data import build_data, load_source
 from airsim.builders.radio import build_budget, build_uplink
 from airsim.builders.rounds import build_assessment, build_draw, build_server_optimiser
 from airsim.des import Durations, NetworkProfile, OwnWork
+from airsim.errors import blaming
 from airsim.federation import Federation
 from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters
 from airsim.learn.cohort import Cohort
@@ -27,7 +28,7 @@ from airsim.orthogonal import OrthogonalUplink
 from airsim.radio import num_symbols, transfer_s
 from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
-from airsim.scenario import Scenario
+from airsim.scenario import Scenario, locates_errors
 from airsim.scenario.aggregation import GRADIENT_METHOD
 from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import TextData, Transformer
@@ -45,6 +46,7 @@ class Simulation:
     data_checksum: str
 
 
+@locates_errors
 def fingerprint(scenario: Scenario) -> str:
     """The name of this scenario's results: equal for equal scenarios on equal data.
 
@@ -53,13 +55,16 @@ def fingerprint(scenario: Scenario) -> str:
     """
     model, data = scenario.learning.model, scenario.learning.data
     if isinstance(model, Transformer):
-        base_sum: str | None = texts.network_checksum(model.network)
+        with blaming("learning.model.network"):
+            base_sum: str | None = texts.network_checksum(model.network)
     else:
-        base_sum = base_checksum(Path(model.base.path)) if model.base.kind == "file" else None
+        with blaming("learning.model.base.path"):
+            base_sum = base_checksum(Path(model.base.path)) if model.base.kind == "file" else None
     data_sum = texts.texts_checksum(data) if isinstance(data, TextData) else load_source(data.name).checksum
     return scenario.fingerprint(data_sum, store.RESULTS_VERSION, base_sum)[:FINGERPRINT_DIGITS]
 
 
+@locates_errors
 def build_simulation(scenario: Scenario) -> Simulation:
     """Objects for one run of this scenario.
 

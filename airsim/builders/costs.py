@@ -18,7 +18,7 @@ from airsim.learn.pretraining import random_base
 from airsim.orthogonal import symbols_of
 from airsim.radio import num_symbols
 from airsim.randomness import RandomStreams
-from airsim.scenario import Scenario
+from airsim.scenario import Scenario, locates_errors
 from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import Transformer
 
@@ -57,6 +57,7 @@ def round_costs(
     return RoundCosts(uses, told, learner.broadcast_entries(state), broadcast)
 
 
+@locates_errors
 def method_costs(scenario: Scenario) -> RoundCosts:
     """What a round costs with a method that trains between uploads; no base is pretrained for it."""
     streams = RandomStreams(scenario.seed)
@@ -79,6 +80,7 @@ def gradient_control_reals(scenario: Scenario, sizes: tuple[int, int]) -> int:
     return NORMALISATIONS[scenario.uplink.normalisation].reals * sum(size > 0 for size in sizes)
 
 
+@locates_errors
 def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
     """Real entries of the shared and of a personal payload: ``(I + O) R`` summed over the layers.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from airsim.errors import ScenarioError, blaming
 from airsim.learn.adapter_stack import AbstractScaling, CommonScaling, RankScaling, stack_common
 from airsim.learn.adapters import AdapterRanks, initial_adapters
 from airsim.learn.data.tasks import FederatedData
@@ -98,6 +99,8 @@ def _adapter_learner(
     scaling: AbstractScaling = CommonScaling(config.scale)
     if config.alpha is not None:
         scaling = RankScaling(config.alpha)
+    with blaming("learning.adapters.shared_rank", "aggregation.method", "learning.model.hidden"):
+        _require_basis(scenario.aggregation.method, model, config.shared_rank)
     ranks = AdapterRanks(config.shared_rank, 0)
     layers = initial_adapters(model.layer_shapes, len(data.tests), ranks, config.init_scale, streams).shared
     server: Any = AdapterState(layers, scaling)
@@ -113,6 +116,17 @@ def _adapter_learner(
         learning_rate=scenario.learning.learning_rate,
         keep_memory=training.keep_state,
     )
+
+
+def _require_basis(method: str, model: AbstractModel, rank: int) -> None:
+    """Refuse a rank for which colr finds no orthonormal basis."""
+    for name, shape in model.layer_shapes.items():
+        short = min(shape.inputs, shape.outputs)
+        if method == "colr" and rank > short:
+            raise ScenarioError(
+                f"colr needs {rank} basis vectors on the short side of {name}, which has {short} entries; "
+                f"choose a rank up to {short}, or another method"
+            )
 
 
 def _model_learner(

@@ -12,7 +12,7 @@ from airsim.channel import ChannelModel, Topology, distances_m
 from airsim.radio import num_symbols, transfer_s, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.report.tables import key_value_table
-from airsim.scenario import Scenario
+from airsim.scenario import Scenario, locates_errors
 from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD
 from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import Transformer
@@ -31,6 +31,7 @@ def show_check(scenario: Scenario) -> None:
     console.print("valid; nothing was run")
 
 
+@locates_errors
 def link_budget(scenario: Scenario) -> Table:
     """Distance, path gain and mean receive SNR of every receiver's links, weakest to strongest device."""
     streams = RandomStreams(scenario.seed)

@@ -126,7 +126,7 @@ def test_a_run_is_named_by_its_texts_and_its_network_and_not_by_their_places(sce
 
 def test_more_tokens_than_the_network_has_positions_are_refused(scenario):
     message = (
-        r"learning\.model\.tokens: 17 tokens .* has 16 positions: set learning\.model\.tokens to at most 16"
+        r"learning\.model\.tokens: 17 tokens .* has 16 positions\n.*set learning\.model\.tokens to at most 16"
     )
     with pytest.raises(DataError, match=message):
         build_simulation(scenario(learning__model__tokens=17))
