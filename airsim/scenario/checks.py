@@ -10,9 +10,10 @@ from airsim.scenario import grid, names, tree
 from airsim.scenario.learning import ImageData
 from airsim.scenario.messages import problems_of, unknown_field
 from airsim.scenario.network import Devices
-from airsim.scenario.problems import Path, Problem
+from airsim.scenario.problems import Path, Problem, kind_of
 from airsim.scenario.sweep import MAX_TRIALS, Figure, Sweep
 from airsim.scenario.texts import TextData
+from optim import quantity
 
 Point = Mapping[str, Any]
 
@@ -60,11 +61,23 @@ def figure_problems(figures: Sequence[Figure], sweep: Sweep | None) -> list[Prob
                 close = names.nearest(key, swept)
                 hint = f"did you mean '{close}'?" if close else f"swept are: {', '.join(swept) or 'none'}"
                 problems.append(Problem(f"'{key}' is not swept", hint, ("figures", index, axis)))
-        if any(isinstance(value, dict | list | tuple) for value in sweep.grid.get(figure.x, ())):
+        placeless = [value for value in sweep.grid.get(figure.x, ()) if not _is_number(value)]
+        if any(isinstance(value, dict | list | tuple) for value in placeless):
             message = f"'{figure.x}' is swept over mappings or lists, which have no place on an axis"
             hint = "sweep a number inside it, or take another swept key for x; hue may be left out"
             problems.append(Problem(message, hint, ("figures", index, "x")))
+        elif placeless:
+            message = f"'{figure.x}' is swept over {kind_of(placeless[0])}, which has no place on an axis"
+            hint = "take a swept key of numbers for x, and this one for hue if need be"
+            problems.append(Problem(message, hint, ("figures", index, "x")))
     return problems
+
+
+def _is_number(value: object) -> bool:
+    """Whether a swept value, with or without a unit, can stand on an axis."""
+    if isinstance(value, str):
+        return quantity.split(value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def key_problems(root: type[BaseModel], sweep: Sweep) -> list[Problem]:
