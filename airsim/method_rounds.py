@@ -152,7 +152,8 @@ class MethodEngine:
         upload = self._upload = OrthogonalUpload(
             present.devices, payload, sent.sent, statistics, receptions, weights
         )
-        self.metrics |= {"pi_predicted": upload.predicted(), "mse_predicted": [upload.predicted()]}
+        predicted = upload.predicted()
+        self.metrics |= {"pi_predicted": predicted, "mse_predicted": self._of_all_streams(predicted)}
         return self._airtime(int(symbols.sum()), upload.energies_j(self._bandwidth_hz))
 
     def _airtime(self, symbols: int, energy_j: list[float]) -> Airtime:
@@ -167,8 +168,7 @@ class MethodEngine:
     def _received_sum(self, upload: Upload, local: LocalRound[Any]) -> Float[Tensor, "D"]:
         outcome = transmit(upload, self._round_federation, self._streams)[0]
         self.metrics |= {
-            "pi_correlated": outcome.mse_correlated,
-            "pi_realised": outcome.mse_realised,
+            **self._errors(outcome.mse_correlated, outcome.mse_realised),
             "relative_error_shared": relative_error([outcome], np.ones(1)),
             "reference_std": upload.uplink.reference_std,
         }
@@ -179,12 +179,26 @@ class MethodEngine:
         weights = torch.from_numpy(upload.weights)
         error, ideal = (weights @ rows.double() for rows in (received - upload.payload, upload.payload))
         entries, reference = max(ideal.shape[0], 1), max(upload.reference_std, 1e-300)
+        realised = float(error.square().sum()) / entries / reference**2
         self.metrics |= {
-            "pi_realised": float(error.square().sum()) / entries / reference**2,
+            **self._errors(upload.correlated(), realised),
             "relative_error_shared": float(error.square().sum() / ideal.square().sum().clamp(min=1e-300)),
             "reference_std": upload.reference_std,
         }
         return received
+
+    def _errors(self, correlated: float, realised: float) -> Metrics:
+        """Errors in the words of a round of gradients; there is one stream, to the base station."""
+        return {
+            "pi_correlated": correlated,
+            "pi_realised": realised,
+            "mse_correlated": self._of_all_streams(correlated),
+            "mse_realised": self._of_all_streams(realised),
+        }
+
+    def _of_all_streams(self, error: float) -> list[float]:
+        """The base station's error, and 0 for every edge server, which hears nothing."""
+        return [error] + [0.0] * len(self._federation.members)
 
 
 def _by_device(federation: Federation) -> list[tuple[int, int]]:
