@@ -33,7 +33,7 @@ def message(folder, text, kind, *overrides):
         ),
         (
             "network: {devices: {min_distance: 0.1 m, max_distance: 0.5 m, height: 10 m}}\n"
-            "channel: {snr: null, path_loss: {}, noise: {}}\n",
+            "channel: {snr: null, path_loss: {}, noise: {}}\nlearning: {model: {base: {kind: random}}}\n",
             ScenarioError,
             "my.yaml:4: network.devices.min_distance: device 1 stands",
             "^ raise the heights or network.devices.min_distance",
