@@ -10,7 +10,7 @@ from airsim.errors import DataError, ScenarioError, blaming
 from airsim.scenario import parse_overrides
 
 HEAD = "schema: airsim/1\nname: test\nextends: quickstart\n"
-ONE_ADAPTER = "learning: {adapters: {personal_rank: 0, shared_rank: 20}}\n"
+ONE_ADAPTER = "learning: {adapters: {personal_rank: 0, shared_rank: 20}, model: {base: {kind: random}}}\n"
 
 
 def message(folder, text, kind, *overrides):
