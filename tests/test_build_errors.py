@@ -51,7 +51,8 @@ def message(folder, text, kind, *overrides):
             "^ choose another file",
         ),
         (
-            "learning: {data: {test_images: 1}, model: {base: {kind: random}}}\nrecord: {also_evaluate: [devices]}\n",
+            "learning: {data: {test_images: 1}, model: {base: {kind: random}}}\n"
+            "record: {also_evaluate: [devices]}\n",
             ScenarioError,
             "my.yaml:5: record.also_evaluate: device",
             "^ take more of them (learning.data.test_images), or leave devices out",
