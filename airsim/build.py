@@ -8,10 +8,12 @@ import numpy as np
 
 from airsim import store
 from airsim.builders import bases, methods, texts
+from airsim.builders.costs import gradient_control_reals
 from airsim.builders.data import build_data, load_source
 from airsim.builders.radio import build_budget, build_uplink
 from airsim.builders.rounds import build_assessment, build_draw, build_server_optimiser
-from airsim.des import Durations, NetworkProfile
+from airsim.des import Durations, NetworkProfile, OwnWork
+from airsim.errors import blaming
 from airsim.federation import Federation
 from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters
 from airsim.learn.cohort import Cohort
@@ -26,14 +28,13 @@ from airsim.orthogonal import OrthogonalUplink
 from airsim.radio import num_symbols, transfer_s
 from airsim.randomness import RandomStreams
 from airsim.rounds import Learner, RoundEngine
-from airsim.scenario import Scenario
+from airsim.scenario import Scenario, locates_errors
 from airsim.scenario.aggregation import GRADIENT_METHOD
 from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import TextData, Transformer
 from airsim.uplink import AirCompUplink
 
 FINGERPRINT_DIGITS = 16
-STATISTICS_FLOATS = 4  # mean and deviation of both payloads of a device
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Simulation:
     data_checksum: str
 
 
+@locates_errors
 def fingerprint(scenario: Scenario) -> str:
     """The name of this scenario's results: equal for equal scenarios on equal data.
 
@@ -53,13 +55,16 @@ def fingerprint(scenario: Scenario) -> str:
     """
     model, data = scenario.learning.model, scenario.learning.data
     if isinstance(model, Transformer):
-        base_sum: str | None = texts.network_checksum(model.network)
+        with blaming("learning.model.network"):
+            base_sum: str | None = texts.network_checksum(model.network)
     else:
-        base_sum = base_checksum(Path(model.base.path)) if model.base.kind == "file" else None
+        with blaming("learning.model.base.path"):
+            base_sum = base_checksum(Path(model.base.path)) if model.base.kind == "file" else None
     data_sum = texts.texts_checksum(data) if isinstance(data, TextData) else load_source(data.name).checksum
     return scenario.fingerprint(data_sum, store.RESULTS_VERSION, base_sum)[:FINGERPRINT_DIGITS]
 
 
+@locates_errors
 def build_simulation(scenario: Scenario) -> Simulation:
     """Objects for one run of this scenario.
 
@@ -108,8 +113,10 @@ def _gradient_rounds(
     flops = [
         cohort.samples_per_round(k) * model.flops_per_sample(sum(ranks)) for k in range(cohort.num_devices)
     ]
+    told = gradient_control_reals(scenario, sizes)
+    load = DeviceLoad(flops.__getitem__, lambda device: told)
     broadcasts = (lambda round_index: sizes.shared, sizes.personal)
-    profile = build_profile(scenario, data.task_of_device, flops, broadcasts)
+    profile = build_profile(scenario, data.task_of_device, load, broadcasts)
     return Simulation(engine, profile, data.checksum)
 
 
@@ -130,8 +137,9 @@ def _method_rounds(
     assessment = build_assessment(scenario, data)
     engine = MethodEngine(learner, routes, federation, bandwidth_hz, streams, assessment)
     flops = methods.local_flops(scenario, data, model)
+    load = DeviceLoad(lambda device: flops(device, engine.rank(device)), engine.control_reals)
     broadcasts = (lambda round_index: engine.broadcast_entries, 0)
-    return Simulation(engine, build_profile(scenario, data.task_of_device, flops, broadcasts), data.checksum)
+    return Simulation(engine, build_profile(scenario, data.task_of_device, load, broadcasts), data.checksum)
 
 
 def _federation(data: FederatedData, ranks: AdapterRanks, symbols: tuple[int, int]) -> Federation:
@@ -149,10 +157,18 @@ def _federation(data: FederatedData, ranks: AdapterRanks, symbols: tuple[int, in
     )
 
 
+@dataclass(frozen=True)
+class DeviceLoad:
+    """What a device does in the round that is about to begin: operations, and numbers that it reports."""
+
+    flops: Callable[[int], int]
+    control_reals: Callable[[int], int]
+
+
 def build_profile(
     scenario: Scenario,
     task_of_device: tuple[int, ...],
-    flops: list[int],
+    load: DeviceLoad,
     broadcasts: tuple[Callable[[int], int], int],
 ) -> NetworkProfile:
     """The clock's view: how long each device computes, and how long the digital links take.
@@ -160,16 +176,19 @@ def build_profile(
     `broadcasts` are real numbers: the base station's by round, and an edge server's to its task.
     """
     devices, links = scenario.network.devices, scenario.links
-    compute_s = [work / devices.speed for work in flops]
+
+    def own_work(device: int, round_index: int) -> OwnWork:
+        compute_s = load.flops(device) / devices.speed
+        report_s = transfer_s(load.control_reals(device), links.control_rate)
+        return OwnWork(compute_s, devices.compute_power * compute_s, report_s)
+
     shared, personal = broadcasts
     return NetworkProfile(
         task_of_device=task_of_device,
-        compute_s=compute_s,
-        compute_energy_j=[devices.compute_power * seconds for seconds in compute_s],
+        own_work=own_work,
         durations=Durations(
             shared_downlink_s=lambda round_index: transfer_s(shared(round_index), links.downlink_rate),
             personal_downlink_s=transfer_s(personal, links.downlink_rate),
-            statistics_s=transfer_s(STATISTICS_FLOATS, links.control_rate),
         ),
         participants=build_draw(scenario),
     )

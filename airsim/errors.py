@@ -1,10 +1,17 @@
 """What can go wrong, in the words a user needs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class AirsimError(Exception):
-    """Base of every error that airsim raises on purpose; `exit_code` is what the command line returns."""
+    """Base of every error that airsim raises on purpose; `exit_code` is what the command line returns.
+
+    `fields` are those of a scenario that are to blame, where there are any: see `blaming`.
+    """
 
     exit_code = 2
+    fields: tuple[str, ...] = ()
 
 
 class ScenarioError(AirsimError):
@@ -29,3 +36,16 @@ class DivergenceError(AirsimError):
     """Training left the finite numbers; there is no accuracy to report."""
 
     exit_code = 3
+
+
+@contextmanager
+def blaming(*fields: str) -> Iterator[None]:
+    """Errors from within are to blame on these dotted fields of the scenario, unless on others already.
+
+    The first one is shown, or whichever was written last.
+    """
+    try:
+        yield
+    except AirsimError as error:
+        error.fields = error.fields or fields
+        raise

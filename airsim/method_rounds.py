@@ -95,6 +95,15 @@ class MethodEngine:
         """Real numbers of the broadcast that the next round begins with."""
         return self.learner.broadcast_entries(self.state)
 
+    def rank(self, device: int) -> int:
+        """Of the adapter that this device trains in the next round; 0 where whole models are trained."""
+        return self.learner.rank(self.state, device)
+
+    def control_reals(self, device: int) -> int:
+        """Numbers that this device tells on the control channel in the next round: payload and method."""
+        told = self._routes.superposed.normalisation.reals
+        return told + self.learner.operator.control_reals(self.state.server, device)
+
     def evaluate(self) -> Metrics:
         """Accuracy and loss of the devices' models on held-out samples."""
         return self._assessment.metrics(FederatedModels(self.learner, self.state))
@@ -143,7 +152,8 @@ class MethodEngine:
         upload = self._upload = OrthogonalUpload(
             present.devices, payload, sent.sent, statistics, receptions, weights
         )
-        self.metrics |= {"pi_predicted": upload.predicted(), "mse_predicted": [upload.predicted()]}
+        predicted = upload.predicted()
+        self.metrics |= {"pi_predicted": predicted, "mse_predicted": self._of_all_streams(predicted)}
         return self._airtime(int(symbols.sum()), upload.energies_j(self._bandwidth_hz))
 
     def _airtime(self, symbols: int, energy_j: list[float]) -> Airtime:
@@ -158,8 +168,7 @@ class MethodEngine:
     def _received_sum(self, upload: Upload, local: LocalRound[Any]) -> Float[Tensor, "D"]:
         outcome = transmit(upload, self._round_federation, self._streams)[0]
         self.metrics |= {
-            "pi_correlated": outcome.mse_correlated,
-            "pi_realised": outcome.mse_realised,
+            **self._errors(outcome.mse_correlated, outcome.mse_realised),
             "relative_error_shared": relative_error([outcome], np.ones(1)),
             "reference_std": upload.uplink.reference_std,
         }
@@ -170,12 +179,26 @@ class MethodEngine:
         weights = torch.from_numpy(upload.weights)
         error, ideal = (weights @ rows.double() for rows in (received - upload.payload, upload.payload))
         entries, reference = max(ideal.shape[0], 1), max(upload.reference_std, 1e-300)
+        realised = float(error.square().sum()) / entries / reference**2
         self.metrics |= {
-            "pi_realised": float(error.square().sum()) / entries / reference**2,
+            **self._errors(upload.correlated(), realised),
             "relative_error_shared": float(error.square().sum() / ideal.square().sum().clamp(min=1e-300)),
             "reference_std": upload.reference_std,
         }
         return received
+
+    def _errors(self, correlated: float, realised: float) -> Metrics:
+        """Errors in the words of a round of gradients; there is one stream, to the base station."""
+        return {
+            "pi_correlated": correlated,
+            "pi_realised": realised,
+            "mse_correlated": self._of_all_streams(correlated),
+            "mse_realised": self._of_all_streams(realised),
+        }
+
+    def _of_all_streams(self, error: float) -> list[float]:
+        """The base station's error, and 0 for every edge server, which hears nothing."""
+        return [error] + [0.0] * len(self._federation.members)
 
 
 def _by_device(federation: Federation) -> list[tuple[int, int]]:

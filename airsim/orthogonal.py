@@ -5,7 +5,7 @@ energy allows it the power :math:`\min(P^{pk}, \bar P\,S / S_k)` there. Each rec
 device, with the same weight of misalignment against noise as a superposed one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,24 +114,40 @@ class OrthogonalUpload:
         errors = [abs(one.gain - one.wanted) ** 2 + one.noise_std**2 for one in self.receptions]
         return float(self.weights**2 @ np.array(errors)) / max(self.reference_std**2, 1e-300)
 
+    def correlated(self) -> float:
+        """The same for these very payloads: an expectation over the noise alone.
+
+        An entry that a device does not send meets none of that device's noise.
+        """
+        weights = torch.from_numpy(self.weights)
+        error = weights @ (self._rows(lambda row: None) - self.payload).double()
+        noise = np.array([one.noise_std**2 for one in self.receptions])
+        heard = self.weights**2 * noise @ self.sent.double().numpy()
+        entries = max(self.payload.shape[1], 1)
+        return float(error.square().sum() + heard.sum()) / entries / max(self.reference_std**2, 1e-300)
+
     def received(self, streams: RandomStreams, round_index: int) -> Float[Tensor, "K D"]:
         """What the base station makes of every payload."""
+        return self._rows(lambda row: streams.generator("receiver-noise", round_index, self.devices[row]))
+
+    def _rows(self, noise: Callable[[int], np.random.Generator | None]) -> Float[Tensor, "K D"]:
+        """What arrives of every payload, without noise where a row has no generator."""
         rows = torch.zeros_like(self.payload)
-        for row, one in enumerate(self.receptions):
-            own = self.sent[row]
+        for row, own in enumerate(self.sent):
             entries = int(own.sum())
             if entries:
-                rng = streams.generator("receiver-noise", round_index, self.devices[row])
-                rows[row, own] = self._one(row, one, rng)[:entries]
+                rows[row, own] = self._one(row, noise(row))[:entries]
         return rows
 
-    def _one(self, row: int, one: SingleReception, rng: np.random.Generator) -> Float[Tensor, "d"]:
-        own = self.sent[row]
+    def _one(self, row: int, rng: np.random.Generator | None) -> Float[Tensor, "d"]:
+        one, own = self.receptions[row], self.sent[row]
         scale = torch.tensor([self.statistics.scale[row]]).to(self.payload)
         offset = torch.tensor([self.statistics.offset[row]]).to(self.payload)
         symbols = normalise(self.payload[row : row + 1, own], offset, scale)
         air = ScalarGainAir(torch.tensor([one.gain], dtype=torch.complex64), one.noise_std)
-        arrived = air.superpose(symbols, [0]) + air.receiver_noise(symbols.shape[1], rng)
+        arrived = air.superpose(symbols, [0])
+        if rng is not None:
+            arrived = arrived + air.receiver_noise(symbols.shape[1], rng)
         return denormalise(arrived, 1.0, float(self.statistics.offset[row]), int(own.sum()))
 
 

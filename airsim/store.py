@@ -16,7 +16,7 @@ from typing import Any
 from airsim.errors import ResultsError
 
 # Raised whenever the same scenario gives other numbers than before; part of every fingerprint.
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"

@@ -120,12 +120,14 @@ def test_what_a_check_counts_is_what_a_round_takes_and_broadcasts(scenario, meth
     assert costs.first_broadcast == engine.broadcast_entries
     played(engine)
     assert (costs.channel_uses, costs.broadcast) == (engine.channel_uses, engine.broadcast_entries)
+    assert costs.control_reals == sum(map(engine.control_reals, range(8)))
 
 
 def test_moon_computes_two_forward_passes_more_than_fedavg(scenario):
     learner = simulation_of(scenario, "moon").engine.learner
     model, samples = learner.base, np.array([3 * min(8, split.size) for split in learner.data.devices])
-    seconds = [simulation_of(scenario, method).profile.compute_s for method in ("fedavg", "moon")]
+    profiles = [simulation_of(scenario, method).profile for method in ("fedavg", "moon")]
+    seconds = [[profile.own_work(device, 0).compute_s for device in range(8)] for profile in profiles]
     passes = 2 * 2 * sum(x.numel() for name, x in model.parameters.items() if name.endswith(".weight"))
     speed = Scenario.load("quickstart").network.devices.speed
     extra = np.array(seconds[1]) - np.array(seconds[0])

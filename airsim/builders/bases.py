@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pooch
 
+from airsim.errors import blaming
 from airsim.learn.data.sources import FORMATS
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.models.convolution import ImageShape, Window
@@ -38,7 +39,8 @@ def build_base(
 ) -> AbstractStagedModel:
     """The frozen base: pretrained on the public split, random, or from a file."""
     if config.base.kind == "file":
-        return load_base(Path(config.base.path), plan)
+        with blaming("learning.model.base.path", "learning.model.hidden"):
+            return load_base(Path(config.base.path), plan)
     if config.base.kind == "random":
         return random_base(plan, streams)
     spec = PretrainingSpec(

@@ -6,6 +6,7 @@ from typing import Any
 
 from airsim.builders import bases, methods, texts
 from airsim.builders.data import build_data
+from airsim.builders.radio import NORMALISATIONS
 from airsim.builders.rounds import build_draw
 from airsim.learn.adapter_stack import AdapterStack
 from airsim.learn.adapters import LoRAFactors, payload_size
@@ -17,24 +18,28 @@ from airsim.learn.pretraining import random_base
 from airsim.orthogonal import symbols_of
 from airsim.radio import num_symbols
 from airsim.randomness import RandomStreams
-from airsim.scenario import Scenario
+from airsim.scenario import Scenario, locates_errors
 from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import Transformer
 
 
 @dataclass(frozen=True)
 class RoundCosts:
-    """Channel uses of round 0, and real numbers of the broadcasts that it begins and ends with."""
+    """Channel uses of round 0, and real numbers: on the control channel, and of the broadcasts around it."""
 
     channel_uses: int
+    control_reals: int
     first_broadcast: int
     broadcast: int
 
 
 def round_costs(
-    learner: AbstractLearner[Any], data_sizes: list[int], participants: Sequence[int]
+    learner: AbstractLearner[Any], data_sizes: list[int], participants: Sequence[int], statistics_reals: int
 ) -> RoundCosts:
-    """Costs of a round of these devices in which everything that is sent has changed a little."""
+    """Costs of a round of these devices in which everything that is sent has changed a little.
+
+    `statistics_reals` are what the normalisation needs to be told of a payload.
+    """
     state, operator, devices = learner.start(), learner.operator, list(participants)
     held = state.held.take(devices)
     ranks = state.held.ranks.tolist() if isinstance(held, AdapterStack) else [1 for _ in data_sizes]
@@ -48,9 +53,11 @@ def round_costs(
         received = weighted.participants.weights.to(sent.payload) @ sent.payload
     update = operator.decode(received, weighted)
     broadcast = operator.broadcast_entries(update, weighted, max(ranks))
-    return RoundCosts(uses, learner.broadcast_entries(state), broadcast)
+    told = sum(statistics_reals + operator.control_reals(state.server, device) for device in devices)
+    return RoundCosts(uses, told, learner.broadcast_entries(state), broadcast)
 
 
+@locates_errors
 def method_costs(scenario: Scenario) -> RoundCosts:
     """What a round costs with a method that trains between uploads; no base is pretrained for it."""
     streams = RandomStreams(scenario.seed)
@@ -64,9 +71,16 @@ def method_costs(scenario: Scenario) -> RoundCosts:
     learner = methods.build_learner(scenario, data, model, streams)
     draw = build_draw(scenario)
     participants = range(scenario.num_devices) if draw is None else draw(0)
-    return round_costs(learner, [split.size for split in data.devices], participants)
+    reals = NORMALISATIONS[scenario.uplink.normalisation].reals
+    return round_costs(learner, [split.size for split in data.devices], participants, reals)
 
 
+def gradient_control_reals(scenario: Scenario, sizes: tuple[int, int]) -> int:
+    """What a device tells of its shared and its personal payload of these sizes; nothing of an empty one."""
+    return NORMALISATIONS[scenario.uplink.normalisation].reals * sum(size > 0 for size in sizes)
+
+
+@locates_errors
 def adapter_sizes(scenario: Scenario) -> tuple[int, int]:
     """Real entries of the shared and of a personal payload: ``(I + O) R`` summed over the layers.
 

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from airsim.builders import texts
-from airsim.builders.partitions import build_partition
+from airsim.builders.partitions import PARTITIONED, build_partition
+from airsim.errors import blaming
 from airsim.learn.data.sources import ImageSource, load_digits, load_mnist
 from airsim.learn.data.tasks import (
     FederatedData,
@@ -40,4 +41,7 @@ def build_data(scenario: Scenario, streams: RandomStreams) -> FederatedData:
         camera=config.camera,
         partition=build_partition(config.partition),
     )
-    return build_federated_data(load_source(config.name), plan, streams)
+    with blaming("learning.data.name"):
+        source = load_source(config.name)
+    with blaming(*PARTITIONED, "learning.data.training_images"):
+        return build_federated_data(source, plan, streams)

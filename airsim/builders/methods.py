@@ -1,10 +1,12 @@
 """Methods that average what devices have trained: from a scenario to their operator and learner."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 
+from airsim.errors import ScenarioError, blaming
 from airsim.learn.adapter_stack import AbstractScaling, CommonScaling, RankScaling, stack_common
 from airsim.learn.adapters import AdapterRanks, initial_adapters
 from airsim.learn.data.tasks import FederatedData
@@ -60,22 +62,22 @@ def device_ranks(scenario: Scenario) -> list[int]:
     return [given[device % len(given)] for device in range(scenario.num_devices)]
 
 
-def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -> list[int]:
-    """Floating point operations of each device's local training in a round.
+def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -> Callable[[int, int], int]:
+    """Floating point operations of a device's local training in a round, by device and rank.
 
     MOON passes each batch through two more models, the global and the device's previous one, without a
-    gradient. Ranks are those of the start: what HetLoRA prunes later is charged on.
+    gradient.
     """
     schedule = _schedule(scenario)
+    samples = [_samples(schedule, split.size) for split in data.devices]
     if scenario.aggregation.method in FULL_MODEL_METHODS:
         assert isinstance(model, AbstractStagedModel)
         cost = model.full_flops_per_sample()
         if scenario.aggregation.method == "moon":
             cost += 2 * model.forward_flops_per_sample()
-        costs = [cost] * scenario.num_devices
-    else:
-        costs = [model.flops_per_sample(rank) for rank in device_ranks(scenario)]
-    return [cost * _samples(schedule, split.size) for cost, split in zip(costs, data.devices, strict=True)]
+        return lambda device, rank: cost * samples[device]
+    per_sample = cache(model.flops_per_sample)
+    return lambda device, rank: per_sample(rank) * samples[device]
 
 
 def _schedule(scenario: Scenario) -> LocalSchedule:
@@ -97,6 +99,8 @@ def _adapter_learner(
     scaling: AbstractScaling = CommonScaling(config.scale)
     if config.alpha is not None:
         scaling = RankScaling(config.alpha)
+    with blaming("learning.adapters.shared_rank", "aggregation.method", "learning.model.hidden"):
+        _require_basis(scenario.aggregation.method, model, config.shared_rank)
     ranks = AdapterRanks(config.shared_rank, 0)
     layers = initial_adapters(model.layer_shapes, len(data.tests), ranks, config.init_scale, streams).shared
     server: Any = AdapterState(layers, scaling)
@@ -112,6 +116,17 @@ def _adapter_learner(
         learning_rate=scenario.learning.learning_rate,
         keep_memory=training.keep_state,
     )
+
+
+def _require_basis(method: str, model: AbstractModel, rank: int) -> None:
+    """Refuse a rank for which colr finds no orthonormal basis."""
+    for name, shape in model.layer_shapes.items():
+        short = min(shape.inputs, shape.outputs)
+        if method == "colr" and rank > short:
+            raise ScenarioError(
+                f"colr needs {rank} basis vectors on the short side of {name}, which has {short} entries; "
+                f"choose a rank up to {short}, or another method"
+            )
 
 
 def _model_learner(

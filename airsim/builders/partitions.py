@@ -4,6 +4,13 @@ from airsim.learn.data.partition import AbstractPartition, DirichletPartition, I
 from airsim.learn.data.skew import OneClassPartition, ShardPartition, UnequalPartition
 from airsim.scenario import partition as config
 
+# The fields that decide how a task's samples are shared out, the first to look at first.
+PARTITIONED = (
+    "learning.data.partition.kind",
+    "learning.data.partition.min_images",
+    "network.devices.per_edge_server",
+)
+
 
 def build_partition(given: config.Partition) -> AbstractPartition:
     """The rule by which a task's devices share its samples."""

@@ -15,7 +15,7 @@ from airsim.channel import (
     place_network,
     thermal_noise_w,
 )
-from airsim.errors import ScenarioError
+from airsim.errors import ScenarioError, blaming
 from airsim.federation import Federation
 from airsim.radio import AbstractNormalisation, Common, PerDevice, RootMeanSquare
 from airsim.randomness import RandomStreams
@@ -86,10 +86,16 @@ def build_channels(scenario: Scenario, topology: Topology, streams: RandomStream
 
 
 def _path_gain(law: LogDistance, distance_m: np.ndarray) -> np.ndarray:
-    try:
-        return law.gain(distance_m)
-    except ValueError as error:
-        raise ScenarioError(f"network: {error}") from error
+    with blaming(
+        "network.devices.min_distance",
+        "network.devices.height",
+        "network.edge_servers.height",
+        "network.base_station.position",
+    ):
+        try:
+            return law.gain(distance_m)
+        except ValueError as error:
+            raise ScenarioError(str(error)) from error
 
 
 def build_budget(scenario: Scenario) -> RadioBudget:

@@ -1,7 +1,7 @@
 """From a scenario to its rounds: who takes part, how receivers step, and what is measured."""
 
 from airsim.assessment import Assessment
-from airsim.errors import ScenarioError
+from airsim.errors import ScenarioError, blaming
 from airsim.learn.data.tasks import FederatedData
 from airsim.learn.evaluation import HeadPolicy, tested_samples
 from airsim.learn.optimisers import AbstractOptimiser, AdamW, Momentum
@@ -38,10 +38,15 @@ def build_assessment(scenario: Scenario, data: FederatedData) -> Assessment:
     """
     record = scenario.record
     if "devices" in record.also_evaluate:
-        for device in range(len(data.devices)):
-            if not tested_samples(data, device).any():
-                raise ScenarioError(
-                    f"record.also_evaluate: device {device} has only classes without test samples, so it has "
-                    "no accuracy; take more of them (learning.data.test_images), or leave devices out"
-                )
+        with blaming("record.also_evaluate", "learning.data.test_images"):
+            _require_tested_classes(data)
     return Assessment(record.also_evaluate, HEAD_POLICIES[record.head_policy])
+
+
+def _require_tested_classes(data: FederatedData) -> None:
+    for device in range(len(data.devices)):
+        if not tested_samples(data, device).any():
+            raise ScenarioError(
+                f"device {device} has only classes without test samples, so it has no accuracy; "
+                "take more of them (learning.data.test_images), or leave devices out"
+            )

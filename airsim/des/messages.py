@@ -19,7 +19,7 @@ class RoundOrder:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Device to base station, on the control channel: mean and deviation of both payloads are known."""
+    """Device to base station, on the control channel: what is to be known of the payloads is known."""
 
     round_index: int
     device: int

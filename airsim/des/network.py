@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import simpy
 
 from airsim.des.base_station import BaseStationPorts, RoundPlan, base_station
-from airsim.des.device import DevicePorts, DeviceProfile, device
+from airsim.des.device import DevicePorts, DeviceProfile, OwnWork, device
 from airsim.des.edge_server import EdgeServerPorts, edge_server
 from airsim.des.messages import RoundOrder, RoundWork
 from airsim.des.timeline import Span, Timeline
@@ -14,23 +15,22 @@ from airsim.des.timeline import Span, Timeline
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds of what is digital; how long the base station's broadcast takes depends on the round."""
+    """Seconds of the broadcasts; how long the base station's takes depends on the round."""
 
     shared_downlink_s: Callable[[int], float]
     personal_downlink_s: float
-    statistics_s: float
 
 
 @dataclass(frozen=True)
 class NetworkProfile:
-    """The actors: each device's task, computing time and computing energy, and the common durations.
+    """The actors: each device's task, its own work, and the common durations.
 
-    `participants` names the devices of a round, given its index; all of them unless it is given.
+    `own_work` is asked by device and round, when the round's order arrives. `participants` names the devices
+    of a round, given its index; all of them unless it is given.
     """
 
     task_of_device: Sequence[int]
-    compute_s: Sequence[float]
-    compute_energy_j: Sequence[float]
+    own_work: Callable[[int, int], OwnWork]
     durations: Durations
     participants: Callable[[int], Sequence[int]] | None = None
 
@@ -80,13 +80,7 @@ def run_rounds(
     control_channel = simpy.Resource(env, capacity=1)
 
     for index, task in enumerate(profile.task_of_device):
-        own = DeviceProfile(
-            index,
-            task,
-            profile.compute_s[index],
-            profile.compute_energy_j[index],
-            profile.durations.statistics_s,
-        )
+        own = DeviceProfile(index, task, partial(profile.own_work, index))
         ports = DevicePorts(device_inboxes[index], base_inbox, edge_inboxes[task], control_channel)
         env.process(device(env, own, ports, timeline))
     for task, inbox in enumerate(edge_inboxes):

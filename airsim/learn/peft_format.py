@@ -103,7 +103,8 @@ def merged_network(
 ) -> torch.nn.Module:
     """A plain network with ``W + c B A`` for weights: `save_pretrained` writes what `transformers` loads.
 
-    The model itself is left as it is. Weights that it keeps in bfloat16 stay rounded.
+    W is the model's own, with what a method has merged into it or put in its place. The model itself is left
+    as it is. Weights that it keeps in bfloat16 stay rounded, new ones have their own type.
     """
     network = copy.deepcopy(model.network)
     for name, module in list(network.named_modules()):
@@ -111,17 +112,23 @@ def merged_network(
             network.set_submodule(name, module.block)
     for name, module in list(network.named_modules()):
         if isinstance(module, NetworkLinear):
-            network.set_submodule(name, _plain_linear(module, layers.get(module.name), scale))
+            matrix = _merged(model, module, layers.get(module.name), scale)
+            network.set_submodule(name, _plain_linear(module, matrix))
     return network
 
 
-def _plain_linear(module: NetworkLinear, factors: LoRAFactors | None, scale: float) -> torch.nn.Module:
-    weight = (
-        module.weight.detach().float() if module.weight.dtype == torch.bfloat16 else module.weight.detach()
-    )
-    if factors is not None:
-        update = (scale * (factors.b @ factors.a)).to(weight.dtype)
-        weight = weight + (update.mT if module.transposed else update)
+def _merged(
+    model: TransformerModel, module: NetworkLinear, factors: LoRAFactors | None, scale: float
+) -> torch.Tensor:
+    """A layer's weight (outputs, inputs), float32 where the frozen one is bfloat16."""
+    matrix = model.changed.get(module.name, module.matrix).detach()
+    matrix = matrix.float() if matrix.dtype == torch.bfloat16 else matrix
+    if factors is None:
+        return matrix
+    return matrix + (scale * (factors.b @ factors.a)).to(matrix.dtype)
+
+
+def _plain_linear(module: NetworkLinear, matrix: torch.Tensor) -> torch.nn.Module:
     shape = module.shape
     if module.transposed:
         from transformers.pytorch_utils import Conv1D
@@ -129,7 +136,7 @@ def _plain_linear(module: NetworkLinear, factors: LoRAFactors | None, scale: flo
         plain: torch.nn.Module = Conv1D(shape.outputs, shape.inputs)
     else:
         plain = torch.nn.Linear(shape.inputs, shape.outputs, bias=module.bias is not None)
-    plain.weight = torch.nn.Parameter(weight)
+    plain.weight = torch.nn.Parameter((matrix.mT if module.transposed else matrix).contiguous())
     if module.bias is not None:
         plain.bias = torch.nn.Parameter(module.bias.detach())
     return plain

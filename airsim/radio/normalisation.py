@@ -24,6 +24,11 @@ class PayloadStatistics:
 class AbstractNormalisation(abc.ABC):
     """A rule for offset and scale, and for the share of the power budget that its symbols use."""
 
+    @property
+    @abc.abstractmethod
+    def reals(self) -> int:
+        """Numbers that a device tells of each payload on the control channel."""
+
     @abc.abstractmethod
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
         """Offset and scale of each device's payload."""
@@ -46,6 +51,11 @@ class AbstractNormalisation(abc.ABC):
 @dataclass(frozen=True)
 class PerDevice(AbstractNormalisation):
     """Each device removes its mean and divides by its own deviation, which goes into its target."""
+
+    @property
+    def reals(self) -> int:
+        """Mean and deviation."""
+        return 2
 
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
         return _mean_and_deviation(payload)
@@ -70,6 +80,11 @@ class Common(AbstractNormalisation):
     the deviations; their product with its square does not depend on that choice.
     """
 
+    @property
+    def reals(self) -> int:
+        """Mean and deviation."""
+        return 2
+
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
         return _mean_and_deviation(payload)
 
@@ -89,6 +104,11 @@ class Common(AbstractNormalisation):
 @dataclass(frozen=True)
 class RootMeanSquare(AbstractNormalisation):
     """Each device divides by its root mean square and keeps its mean in the symbols."""
+
+    @property
+    def reals(self) -> int:
+        """The root mean square."""
+        return 1
 
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
         square = payload.double().square().sum(dim=1) / max(payload.shape[1], 1)

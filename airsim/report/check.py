@@ -5,15 +5,14 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
-from airsim.build import STATISTICS_FLOATS
 from airsim.builders.bases import base_plan
-from airsim.builders.costs import adapter_sizes, method_costs
+from airsim.builders.costs import adapter_sizes, gradient_control_reals, method_costs
 from airsim.builders.radio import build_channels, build_topology, noise_power_w
 from airsim.channel import ChannelModel, Topology, distances_m
 from airsim.radio import num_symbols, transfer_s, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.report.tables import key_value_table
-from airsim.scenario import Scenario
+from airsim.scenario import Scenario, locates_errors
 from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD
 from airsim.scenario.learning import ImageData
 from airsim.scenario.texts import Transformer
@@ -32,6 +31,7 @@ def show_check(scenario: Scenario) -> None:
     console.print("valid; nothing was run")
 
 
+@locates_errors
 def link_budget(scenario: Scenario) -> Table:
     """Distance, path gain and mean receive SNR of every receiver's links, weakest to strongest device."""
     streams = RandomStreams(scenario.seed)
@@ -87,7 +87,8 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
     most = "" if present == scenario.num_devices else ", at most"
     tasks = min(tasks, present)
     uses = uses_shared + tasks * uses_personal
-    statistics_s = present * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    told = present * gradient_control_reals(scenario, (shared, personal))
+    statistics_s = transfer_s(told, links.control_rate)
     downlink_s = transfer_s(shared, links.downlink_rate) + transfer_s(personal, links.downlink_rate)
     return [
         ("layers with adapters", adapted_layers(scenario)),
@@ -98,7 +99,7 @@ def airtime_rows(scenario: Scenario) -> list[tuple[str, str]]:
             f"p-phase{most}",
             f"{tasks} x {uses_personal} channel uses, {tasks * uplink_s(uses_personal, bandwidth_hz):.3g} s",
         ),
-        ("statistics", f"{present} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("statistics", f"{told} floats, {statistics_s:.3g} s"),
         ("downlink", f"{downlink_s:.3g} s"),
         (f"channel uses per round{most}", str(uses)),
         ("rounds", str(rounds)),
@@ -115,7 +116,7 @@ def method_rows(scenario: Scenario) -> list[tuple[str, str]]:
     costs, rounds, links = method_costs(scenario), scenario.stop.rounds, scenario.links
     uplink_time_s = uplink_s(costs.channel_uses, scenario.channel.bandwidth)
     present = scenario.devices_per_round
-    statistics_s = present * transfer_s(STATISTICS_FLOATS, links.control_rate)
+    statistics_s = transfer_s(costs.control_reals, links.control_rate)
     first_s, downlink_s = (
         transfer_s(entries, links.downlink_rate) for entries in (costs.first_broadcast, costs.broadcast)
     )
@@ -124,7 +125,7 @@ def method_rows(scenario: Scenario) -> list[tuple[str, str]]:
         ("devices per round", f"{present} of {scenario.num_devices}"),
         ("what is trained", "all weights" if full else f"adapters on {adapted_layers(scenario)}"),
         ("uplink of round 0", f"{costs.channel_uses} channel uses, {uplink_time_s:.3g} s"),
-        ("statistics", f"{present} x {STATISTICS_FLOATS} floats, {statistics_s:.3g} s"),
+        ("statistics", f"{costs.control_reals} floats, {statistics_s:.3g} s"),
         ("first downlink", f"{costs.first_broadcast} floats, {first_s:.3g} s"),
         ("downlink after round 0", f"{costs.broadcast} floats, {downlink_s:.3g} s"),
         ("rounds", str(rounds)),

@@ -52,6 +52,7 @@ def method_table(method: Method) -> Table:
         ("definition", method.definition),
         ("upload", f"{method.upload} reals per matrix, device and round"),
         ("broadcast", f"{method.broadcast} reals per matrix, device and round"),
+        ("control channel", f"{method.control}, per device and round"),
         ("exact", method.exact),
         ("mixed ranks", method.mixed_ranks),
         ("on air", f"{method.on_air.name.lower()}: {method.over_the_air}"),

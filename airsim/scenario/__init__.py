@@ -1,5 +1,6 @@
 """Scenario files: strict YAML, checked in full before anything runs."""
 
+from airsim.scenario.blame import locates_errors
 from airsim.scenario.files import bundled_names
 from airsim.scenario.load import parse_override, parse_overrides
 from airsim.scenario.record import SUBJECT_OF
@@ -13,6 +14,7 @@ __all__ = [
     "Trial",
     "bundled_names",
     "get_path",
+    "locates_errors",
     "parse_override",
     "parse_overrides",
 ]

@@ -10,9 +10,10 @@ from airsim.scenario import grid, names, tree
 from airsim.scenario.learning import ImageData
 from airsim.scenario.messages import problems_of, unknown_field
 from airsim.scenario.network import Devices
-from airsim.scenario.problems import Path, Problem
+from airsim.scenario.problems import Path, Problem, kind_of
 from airsim.scenario.sweep import MAX_TRIALS, Figure, Sweep
 from airsim.scenario.texts import TextData
+from optim import quantity
 
 Point = Mapping[str, Any]
 
@@ -60,11 +61,23 @@ def figure_problems(figures: Sequence[Figure], sweep: Sweep | None) -> list[Prob
                 close = names.nearest(key, swept)
                 hint = f"did you mean '{close}'?" if close else f"swept are: {', '.join(swept) or 'none'}"
                 problems.append(Problem(f"'{key}' is not swept", hint, ("figures", index, axis)))
-        if any(isinstance(value, dict | list | tuple) for value in sweep.grid.get(figure.x, ())):
+        placeless = [value for value in sweep.grid.get(figure.x, ()) if not _is_number(value)]
+        if any(isinstance(value, dict | list | tuple) for value in placeless):
             message = f"'{figure.x}' is swept over mappings or lists, which have no place on an axis"
             hint = "sweep a number inside it, or take another swept key for x; hue may be left out"
             problems.append(Problem(message, hint, ("figures", index, "x")))
+        elif placeless:
+            message = f"'{figure.x}' is swept over {kind_of(placeless[0])}, which has no place on an axis"
+            hint = "take a swept key of numbers for x, and this one for hue if need be"
+            problems.append(Problem(message, hint, ("figures", index, "x")))
     return problems
+
+
+def _is_number(value: object) -> bool:
+    """Whether a swept value, with or without a unit, can stand on an axis."""
+    if isinstance(value, str):
+        return quantity.split(value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def key_problems(root: type[BaseModel], sweep: Sweep) -> list[Problem]:
@@ -111,18 +124,32 @@ def point_problems(root: type[BaseModel], data: Mapping[str, Any], sweep: Sweep)
 
 
 def _at_value(problem: Problem, point: Point, sweep: Sweep) -> Problem:
-    """A problem of a grid point, moved to the swept value that takes part in it."""
-    for path in (problem.path, *problem.others):
-        for key in point:
-            swept = tree.parts(key)
-            if path[: len(swept)] == swept:
-                place = ("sweep", "grid", key, sweep.grid[key].index(point[key]))
-                below = "" if path == problem.path == swept else f"{'.'.join(map(str, problem.path))}: "
-                return Problem(f"{below}{problem.message}", problem.hint, place)
-    where = ", ".join(f"{key} = {value}" for key, value in point.items())
-    return Problem(
-        f"{'.'.join(map(str, problem.path))}: {problem.message} (at {where})", problem.hint, ("sweep", "grid")
+    """A problem of a grid point, moved to the swept value that takes part in it.
+
+    Fields that are not swept keep their part: an override of one is what to look at.
+    """
+    paths = (problem.path, *problem.others)
+    swept = {path: _swept_key(path, point) for path in paths}
+    involved = tuple(dict.fromkeys(key for key in swept.values() if key))
+    moved = Problem(
+        problem.message,
+        problem.hint,
+        ("sweep", "grid"),
+        subject=problem.path,
+        point=tuple((key, point[key]) for key in involved or point),
     )
+    if not involved:
+        return moved
+    key = involved[0]
+    subject = () if tree.parts(key) == problem.path else problem.path
+    others = tuple(path for path in paths if not swept[path])
+    place = ("sweep", "grid", key, sweep.grid[key].index(point[key]))
+    return replace(moved, path=place, others=others, subject=subject)
+
+
+def _swept_key(path: Path, point: Point) -> str:
+    """The swept key that sets this path, or nothing."""
+    return next((key for key in point if path[: len(tree.parts(key))] == tree.parts(key)), "")
 
 
 def _same_point(first: Point, second: Point, sweep: Sweep) -> Problem:

@@ -38,7 +38,7 @@ def build(layers: Sequence[Layer]) -> Scenario:
         problems += messages.problems_of(error, Scenario)
     if problems:
         raise render.error_of(problems, layers)
-    return scenario
+    return scenario.read_from(layers)
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:

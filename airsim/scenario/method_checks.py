@@ -71,10 +71,12 @@ def _air_problems(method: str, uplink: Uplink) -> list[Problem]:
 def _gradient_problems(learning: Learning) -> list[Problem]:
     """One gradient per round is sent: there is nothing to train locally."""
     found = []
-    if learning.training not in (Training(), Training(steps=1)):
+    plain = Training(steps=1) if learning.training.steps == 1 else Training()
+    trained = _changed(learning.training, plain)
+    if trained:
         message = f"{GRADIENT_METHOD} sends one gradient per round: devices do not train between uploads"
         hint = "leave learning.training out, or choose another aggregation.method"
-        found.append(Problem(message, hint, ("learning", "training"), (METHOD,)))
+        found.append(Problem(message, hint, trained[0], (*trained[1:], METHOD)))
     for field in ("alpha", "device_ranks"):
         if getattr(learning.adapters, field):
             message = f"{GRADIENT_METHOD} has one rank and one scale for all devices"
@@ -86,7 +88,7 @@ def _transformer_problems(method: str, model: Transformer) -> list[Problem]:
     """A network has one base, frozen for all, and heads that only personal payloads carry."""
     if method in FULL_MODEL_METHODS:
         message = f"{method} trains all weights, which works for kind: mlp and kind: cnn only"
-        return [Problem(message, "choose a method on adapters", METHOD, (("learning", "model"),))]
+        return [Problem(message, "choose a method on adapters", METHOD, (("learning", "model", "kind"),))]
     if model.heads == "trained":
         message = f"trained heads travel with the personal payload, which {method} does not have"
         path = ("learning", "model", "heads")
@@ -124,11 +126,19 @@ def _full_model_problems(method: str, learning: Learning) -> list[Problem]:
         message = f"optimisers of {method}, which trains all weights, begin every round anew"
         hint = "set keep_state: false, or choose a method on adapters"
         found.append(Problem(message, hint, (*TRAINING, "keep_state"), (METHOD,)))
-    if method == "scaffold" and (training.optimiser != "sgd" or training.weight_decay):
+    plain = training.model_copy(update={"optimiser": "sgd", "weight_decay": 0.0})
+    if method == "scaffold" and training != plain:
         message = "the control variates of scaffold are means of gradients only under plain steps"
         hint = "choose optimiser: sgd without weight decay"
-        found.append(Problem(message, hint, (*TRAINING, "optimiser"), (METHOD,)))
+        first, *others = _changed(training, plain)
+        found.append(Problem(message, hint, first, (*others, METHOD)))
     return found
+
+
+def _changed(training: Training, plain: Training) -> list[Path]:
+    """The fields of local training that are not as in `plain`."""
+    names = type(training).model_fields
+    return [(*TRAINING, name) for name in names if getattr(training, name) != getattr(plain, name)]
 
 
 def _adapter_problems(method: str, adapters: Adapters) -> list[Problem]:

@@ -1,6 +1,7 @@
 """What validators say: a field, what is wrong with it and the way out."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 Path = tuple[str | int, ...]
 
@@ -10,7 +11,8 @@ class Problem:
     """One thing wrong, at a path below the section that found it.
 
     `others` are paths that have a part in it: the one written last is the one to look at.
-    `names_key` says that the key is wrong and not its value.
+    `names_key` says that the key is wrong and not its value. A problem of a sweep's point names its field as
+    `subject`, and in `point` the swept values that bring it about.
     """
 
     message: str
@@ -18,6 +20,16 @@ class Problem:
     path: Path = ()
     others: tuple[Path, ...] = ()
     names_key: bool = False
+    subject: Path = ()
+    point: tuple[tuple[str, Any], ...] = ()
+
+    def said_at(self, path: Path) -> str:
+        """Path and message for who is shown this path: whatever does not stand there is named."""
+        about = f"{dotted(self.subject)}: " if self.subject not in ((), path) else ""
+        elsewhere = [(key, value) for key, value in self.point if path[:3] != ("sweep", "grid", key)]
+        at = ", ".join(f"{key} = {value}" for key, value in elsewhere)
+        said = f"{about}{self.message}" + (f" (at {at})" if at else "")
+        return f"{dotted(path)}: {said}" if path else said
 
     def below(self, parent: Path) -> "Problem":
         """The same problem, seen from the section above."""

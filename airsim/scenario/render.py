@@ -31,7 +31,7 @@ def pointed(source: str, extended_by: str, mark: Mark, said: str, hint: str) -> 
 
 def _block(problem: Problem, layers: Sequence[Layer]) -> tuple[tuple[int, int, int], str]:
     path, origin = _blamed(problem, layers)
-    said = _said(dotted(path), problem.message)
+    said = problem.said_at(path)
     if origin is None:
         source = layers[0].source
         return (0, 0, 0), f"{source}: {said}\n    {problem.hint}"

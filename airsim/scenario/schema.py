@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from airsim.errors import ScenarioError
 from airsim.scenario import checks, grid, messages, method_checks, names, record_checks, tree
@@ -46,6 +46,7 @@ class Scenario(Section):
     record: Record = Field(default_factory=Record)
     sweep: Sweep | None = None
     figures: tuple[Figure, ...] = ()
+    _sources: tree.Sources = PrivateAttr(default=tree.Sources())
 
     @classmethod
     def load(cls, source: str | FilePath, overrides: Mapping[str, Any] | None = None) -> "Scenario":
@@ -67,6 +68,17 @@ class Scenario(Section):
 
         layers = [tree.override_layer(key, value) for key, value in overrides.items()]
         return build([tree.Layer(f"scenario {self.name}", self.written(), {}), *layers])
+
+    @property
+    def layers(self) -> tuple[tree.Layer, ...]:
+        """Files and overrides that it was read from, lowest first; none for plain data."""
+        return self._sources.layers
+
+    def read_from(self, layers: Sequence[tree.Layer]) -> "Scenario":
+        """The same scenario with the layers that it was read from."""
+        read = self.model_copy()
+        read._sources = tree.Sources(tuple(layers))
+        return read
 
     @property
     def num_edge_servers(self) -> int:

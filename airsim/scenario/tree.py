@@ -1,7 +1,7 @@
 """Data of several files laid over each other, and which of them a value came from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airsim.scenario.problems import Path
@@ -22,6 +22,13 @@ class Layer:
     entries: Mapping[Path, Entry | None]
     extended_by: str = ""
     override: Path = ()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The layers that a scenario was made of, lowest first; equality does not ask for them."""
+
+    layers: tuple[Layer, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from airsim.des import Airtime, Durations, NetworkProfile, run_rounds
+from airsim.des import Airtime, Durations, NetworkProfile, OwnWork, run_rounds
 
 
 class Recorder:
@@ -24,8 +24,12 @@ class Recorder:
 
 
 def profile(compute_s=(2.0, 1.0, 1.0), task_of_device=(0, 0, 1)):
-    durations = Durations(lambda round_index: 0.25, 0.5, 0.125)
-    return NetworkProfile(task_of_device, compute_s, [0.5] * len(compute_s), durations)
+    durations = Durations(lambda round_index: 0.25, 0.5)
+
+    def own_work(device, round_index):
+        return OwnWork(compute_s[device], 0.5, 0.125)
+
+    return NetworkProfile(task_of_device, own_work, durations)
 
 
 def airtime(num_devices=3):
@@ -79,6 +83,17 @@ def test_a_broadcast_that_grows_with_the_rounds_takes_as_long_as_each_round_says
     growing, records = replace(profile().durations, shared_downlink_s=lambda index: 0.25 + index), []
     run_rounds(replace(profile(), durations=growing), Recorder(airtime()), 3, records.append)
     assert [record.stop_s for record in records] == [8.875, 2 * 8.875 + 1, 3 * 8.875 + 3]
+
+
+def test_a_devices_own_work_is_asked_for_in_every_round():
+    def own_work(device, round_index):
+        return OwnWork(2.0 - round_index, 3.0 - round_index, 0.125 * (1 + round_index))
+
+    records = []
+    run_rounds(replace(profile(), own_work=own_work), Recorder(airtime()), 2, records.append)
+    first, second = records
+    assert second.stop_s - 2 * first.stop_s == pytest.approx(-1.0 + 3 * 0.125)
+    assert first.energy_j - second.energy_j == 3.0
 
 
 def test_the_slowest_device_holds_up_the_round():
@@ -145,6 +160,6 @@ def test_only_those_who_are_asked_compute_send_and_cost_and_silent_tasks_have_no
 
 
 def test_a_round_that_nobody_is_asked_to_is_refused():
-    nobody = NetworkProfile((0,), [1.0], [0.5], profile().durations, lambda index: ())
+    nobody = replace(profile(), participants=lambda index: ())
     with pytest.raises(ValueError, match="round 0 has no participants"):
         run_rounds(nobody, Recorder(airtime()), 1, lambda record: None)

@@ -63,6 +63,34 @@ def test_a_merged_model_gives_the_same_logits_in_plain_transformers(tmp_path, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_new_base_weights_are_part_of_a_merged_model(tmp_path, kind):
+    model, layers, split = case(kind)
+    before = model.forward(split.x, layers, SCALE).detach()
+    rng = torch.Generator().manual_seed(3)
+    moved = {
+        name: weight + torch.randn(weight.shape, generator=rng) / 10
+        for name, weight in list(model.base_weights.items())[1:]
+    }
+    first = next(iter(model.base_weights))
+    changed = model.with_base_weights(moved | {first: torch.zeros_like(model.base_weights[first])})
+    merged_network(changed, layers, SCALE).save_pretrained(tmp_path)
+    loaded = load_network(str(tmp_path), changed.objective)
+    expected = changed.forward(split.x, layers, SCALE).detach()
+    torch.testing.assert_close(logits_of(loaded, changed, split), expected, rtol=1e-5, atol=1e-5)
+    assert (before - expected).abs()[expected.isfinite()].max() > 1e-3
+
+
+def test_what_was_added_to_a_bfloat16_base_is_merged_without_rounding():
+    network = tiny_network("bert", dtype=torch.float32)
+    model = adapt(network, "query", NextToken(), 9, torch.bfloat16)
+    added = {name: weight + 1e-5 for name, weight in model.base_weights.items()}
+    layers = random_factors(model, dtype=torch.float32)
+    plain = dict(merged_network(model.with_base_weights(added), layers, SCALE).named_modules())
+    for name, factors in layers.items():
+        assert torch.equal(plain[name].weight, added[name] + SCALE * (factors.b @ factors.a))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_peft_loads_an_exported_folder_and_gives_the_same_logits(tmp_path, kind):
     model, layers, split = case(kind)
     export_adapter(PeftAdapter(layers, SCALE, "tiny"), tmp_path, transposed=kind == "gpt2")

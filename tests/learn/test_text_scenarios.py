@@ -14,6 +14,8 @@ from airsim.build import build_simulation, fingerprint
 from airsim.builders.costs import adapter_sizes
 from airsim.errors import DataError, ScenarioError
 from airsim.learn.evaluation import HeadPolicy, evaluate_across
+from airsim.learn.models.pretrained import load_network
+from airsim.learn.peft_format import merged_network
 from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD, MethodName
 
 ENCODER = {
@@ -124,7 +126,7 @@ def test_a_run_is_named_by_its_texts_and_its_network_and_not_by_their_places(sce
 
 def test_more_tokens_than_the_network_has_positions_are_refused(scenario):
     message = (
-        r"learning\.model\.tokens: 17 tokens .* has 16 positions: set learning\.model\.tokens to at most 16"
+        r"learning\.model\.tokens: 17 tokens .* has 16 positions\n.*set learning\.model\.tokens to at most 16"
     )
     with pytest.raises(DataError, match=message):
         build_simulation(scenario(learning__model__tokens=17))
@@ -231,6 +233,25 @@ def test_a_round_of_texts_without_errors_is_the_definition_on_the_networks_own_w
         )
     )
     assert start.num_devices == 4
+
+
+@pytest.mark.parametrize("method", ["flora", "colr", "fedex-lora", "sp-base-dropping"])
+def test_a_base_that_a_method_has_changed_is_saved_with_the_server_adapter(scenario, method, tmp_path):
+    engine = build_simulation(method_scenario(scenario, method, uplink__mode="error-free")).engine
+    for index in range(2):
+        engine.begin(index, range(4))
+        engine.finish(index)
+    model, server = engine.state.model.for_task(1), engine.state.server
+    scale = server.scale(next(iter(server.layers)))
+    merged_network(model, server.layers, scale).save_pretrained(tmp_path / "merged")
+    loaded = load_network(str(tmp_path / "merged"), model.objective)
+    x = engine.learner.data.tests[1].x
+    mask = x >= 0
+    with torch.no_grad():
+        output = loaded(input_ids=x.clamp(min=0), attention_mask=mask.long())
+    found = model.objective.logits(output, mask, None).squeeze(0)
+    torch.testing.assert_close(found, model.forward(x, server.layers, scale), rtol=1e-5, atol=1e-5)
+    assert model.changed
 
 
 def test_an_encoder_learns_two_tasks_with_one_adapter_and_local_steps(scenario):

@@ -173,6 +173,22 @@ def test_figures_show_swept_keys_only(message):
     assert "my.yaml:6: figures.0.hue: 'foo' is not swept" in said
 
 
+@pytest.mark.parametrize(
+    ("axis", "x", "value"),
+    [
+        ("aggregation.sends: [change, factors]", "aggregation.sends", "the text 'change'"),
+        ("learning.data.training_images: [200, all]", "learning.data.training_images", "the text 'all'"),
+        ("learning.training.keep_state: [true, false]", "learning.training.keep_state", "true"),
+        ("learning.participation.devices: [null, 2]", "learning.participation.devices", "null"),
+    ],
+)
+def test_texts_and_flags_have_no_place_on_the_x_axis_of_a_figure(message, axis, x, value):
+    text = MINIMAL + f"sweep: {{grid: {{{axis}, channel.snr: [0 dB, 9 dB]}}}}\nfigures: [{{x: {x}}}]\n"
+    first, _, hint, *_ = message(text).splitlines()
+    assert first == f"my.yaml:5: figures.0.x: '{x}' is swept over {value}, which has no place on an axis"
+    assert hint.endswith("take a swept key of numbers for x, and this one for hue if need be")
+
+
 def test_what_has_no_place_on_an_axis_is_no_x_of_a_figure(message):
     swept = "sweep: {grid: {learning.participation: [{share: 0.1}, {}]}}\n"
     said = message(MINIMAL + swept + "figures: [{x: learning.participation}]\n")

@@ -128,8 +128,10 @@ def chunk_error(played: Round) -> float:
 
 
 def count_error(played: Round) -> float:
-    """Entries that are counted and not sent, or sent and not counted. Random numbers are never 0."""
-    return float(((played.sent.payload != 0) != played.sent.sent).sum())
+    """Numbers that are counted and not sent, or sent and not counted. Random entries are never 0."""
+    entries = ((played.sent.payload != 0) != played.sent.sent).sum()
+    told = [played.operator.control_reals(played.view.state, device) for device in PRESENT]
+    return float(entries + (played.sent.control_reals - torch.tensor(told)).abs().sum())
 
 
 def objective_error(played: Round) -> float:

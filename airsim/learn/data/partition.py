@@ -85,7 +85,7 @@ def require_enough(num_images: int, num_devices: int, min_images: int) -> None:
     """Raise a `DataError` where the images do not suffice."""
     if num_images < num_devices * min_images:
         raise DataError(
-            f"{num_images} samples cannot give {num_devices} devices {min_images} each: take more training "
+            f"{num_images} samples cannot give {num_devices} devices {min_images} each; take more training "
             "images or texts, fewer devices, or a smaller learning.data.partition.min_images"
         )
 

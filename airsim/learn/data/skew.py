@@ -30,7 +30,7 @@ class OneClassPartition(AbstractPartition):
         classes = np.unique(labels)
         if num_devices < len(classes):
             raise DataError(
-                f"{len(classes)} classes cannot go to {num_devices} devices one by one: "
+                f"{len(classes)} classes cannot go to {num_devices} devices one by one; "
                 "take as many devices as classes, or another partition"
             )
         parts: list[Int[np.ndarray, _]] = [np.empty(0, dtype=np.int64)] * num_devices

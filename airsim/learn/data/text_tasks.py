@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from airsim.errors import DataError
+from airsim.errors import DataError, blaming
 from airsim.learn.data.partition import AbstractPartition
 from airsim.learn.data.skew import split_by_task
 from airsim.learn.data.tasks import FederatedData, Split
@@ -33,16 +33,21 @@ def build_text_federation(
     Raises:
         DataError: a task has too few texts.
     """
-    training = [
-        _choose(
-            source.train, plan.training, f"{source.name}: training", streams.generator("text-training", task)
-        )
-        for task, source in enumerate(sources)
-    ]
-    tests = [
-        _choose(source.test, plan.test, f"{source.name}: test", streams.generator("text-test", task))
-        for task, source in enumerate(sources)
-    ]
+    with blaming("learning.data.training_texts"):
+        training = [
+            _choose(
+                source.train,
+                plan.training,
+                f"{source.name}: training",
+                streams.generator("text-training", task),
+            )
+            for task, source in enumerate(sources)
+        ]
+    with blaming("learning.data.test_texts"):
+        tests = [
+            _choose(source.test, plan.test, f"{source.name}: test", streams.generator("text-test", task))
+            for task, source in enumerate(sources)
+        ]
     labels = [split.y.numpy() for split in training]
     owned = split_by_task(labels, plan.devices_per_task, plan.partition, streams)
     task_of_device = tuple(task for task in range(len(sources)) for _ in range(plan.devices_per_task))

@@ -176,6 +176,9 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
     def broadcast_entries(self, state: AdapterFederation) -> int:
         return state.broadcast_entries
 
+    def rank(self, state: AdapterFederation, device: int) -> int:
+        return int(state.held.ranks[device])
+
     def evaluate(self, state: AdapterFederation) -> Evaluation:
         known: dict[tuple[int, int], tuple[float, float]] = {}
         results = {}

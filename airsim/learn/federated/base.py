@@ -66,6 +66,10 @@ class AbstractLearner(abc.ABC, Generic[StateT]):
         """Real numbers that brought this state to the devices; at the start, all that they begin with."""
 
     @abc.abstractmethod
+    def rank(self, state: StateT, device: int) -> int:
+        """Of the adapter that this device trains next; 0 where whole models are trained."""
+
+    @abc.abstractmethod
     def evaluate(self, state: StateT) -> Evaluation:
         """Accuracy and loss of the devices' models on the test sets of their own tasks."""
 

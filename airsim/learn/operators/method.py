@@ -13,7 +13,8 @@ class Method:
 
     Costs are real numbers per adapted matrix of d outputs and n inputs, per device and round, with c = d + n,
     ranks r_k and m participants. `key` names the source in DESIGN.md. `reading` says what the source leaves
-    open and how it is read here.
+    open and how it is read here. `control` is what a device tells on the control channel; normalised by its
+    root mean square, a payload has no mean to tell.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Method:
     exact: str
     mixed_ranks: str
     reading: str = ""
+    control: str = "mean and deviation of the payload"
 
     @property
     def over_the_air(self) -> str:

@@ -86,7 +86,7 @@ OTHER_METHODS = (
         definition=(
             "zero-padding with q_k = ||B_k A_k||_F / sum_j ||B_j A_j||_F; a tail whose norm shrank is dropped"
         ),
-        upload="r_k c + 1 scalar (air: r_max c)",
+        upload="r_k c + norm and rank (air: r_max c)",
         broadcast="r_k c",
         exact="no",
         mixed_ranks="yes",
@@ -95,6 +95,7 @@ OTHER_METHODS = (
             "floor(0.99 r_k), and its penalty is summed over layers with lambda = 0.005 unless given; "
             "where devices scale differently (alpha / r_k), B travels as (g_k / g) B_k"
         ),
+        control="mean and deviation of the payload, norm of B_k A_k, rank that is left",
     ),
     Method(
         name="rbla",
@@ -164,6 +165,7 @@ OTHER_METHODS = (
             "importance ||dB_i|| ||A_i|| (or ||B_i|| ||dA_i||) over all layers is our reading; "
             "selection after training; scenarios give all devices one budget, the operator takes one each"
         ),
+        control="mean and deviation of the payload, one index per component sent",
     ),
     Method(
         name="fedinc",

@@ -76,6 +76,11 @@ class LoRAA2(AbstractAggregationOperator[AdapterStack, AdapterState]):
         sent = _entries(chosen, after, live)
         return Transmission(whole.payload.masked_fill(~sent, 0.0), sent, _indices(chosen, whole.payload))
 
+    def control_reals(self, state: AdapterState, device: int) -> int:
+        """One number per component that it sends."""
+        components = sum(factors.rank for factors in state.layers.values())
+        return min(self.budgets[device] * len(state.layers), components)
+
     def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> ServerUpdate[AdapterState]:
         """The mean change, added to the live factor."""
         self.admit(view)

@@ -300,11 +300,11 @@ def test_a_full_budget_makes_rank_selection_an_ordinary_mean():
         torch.testing.assert_close(states[0].layers[name].b, states[1].layers[name].b)
 
 
-def test_rank_selection_charges_its_indices_to_the_control_channel():
+def test_indices_norms_and_ranks_are_charged_to_the_control_channel():
     played = play(case("lora-a2"), instance(EQUAL_RANKS))
     budgets = torch.tensor([played.operator.budgets[k] for k in PRESENT])
     assert torch.equal(played.sent.control_reals, budgets * len(SHAPES))
-    assert play(case("hetlora"), instance(MIXED_RANKS)).sent.control_reals.tolist() == [1] * 4
+    assert play(case("hetlora"), instance(MIXED_RANKS)).sent.control_reals.tolist() == [2] * 4
 
 
 @pytest.mark.parametrize("shape", [(20, 15, 3), (6, 20, 9), (4, 3, 7)])
@@ -386,7 +386,7 @@ def test_hetlora_has_no_weights_before_training_and_colr_no_basis_beyond_the_sho
     inst = instance(EQUAL_RANKS)
     view = RoundView(0, inst.state, inst.participants)
     with pytest.raises(ValueError, match="no weights before"):
-        HetLoRA().air_weights(torch.zeros(4, 1), view)
+        HetLoRA().air_weights(torch.zeros(4, 2), view)
     a, b = tensors(1, (4, 3), (6, 4))
     with pytest.raises(ValueError, match="rank up to 3"):
         CoLR(RandomStreams(1)).start(AdapterState({"only": LoRAFactors(a, b)}, CommonScaling(1.0)))
@@ -395,6 +395,6 @@ def test_hetlora_has_no_weights_before_training_and_colr_no_basis_beyond_the_sho
 def test_hetlora_weights_follow_the_norms_and_reach_the_server():
     inst = instance(MIXED_RANKS)
     view = RoundView(0, inst.state, inst.participants)
-    weights = HetLoRA().air_weights(torch.tensor([[1.0], [2.0], [3.0], [2.0]]), view)
+    weights = HetLoRA().air_weights(torch.tensor([[1.0, 3.0], [2.0, 1.0], [3.0, 2.0], [2.0, 3.0]]), view)
     torch.testing.assert_close(weights, torch.tensor([0.125, 0.25, 0.375, 0.25], dtype=torch.float64))
     assert torch.equal(with_weights(view, weights).participants.weights, weights)

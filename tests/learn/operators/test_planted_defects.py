@@ -218,6 +218,15 @@ def test_padding_that_is_counted_as_sent_is_caught():
     assert {"counts what is sent", "costs what its definition says"} <= caught
 
 
+def test_numbers_on_the_control_channel_that_are_not_charged_are_caught():
+    class Silent(HetLoRA):
+        def control_reals(self, state, device):
+            return 1
+
+    build = functools.partial(Silent, kept_share=KEPT_SHARE, tail_weight=TAIL_WEIGHT)
+    assert broken_laws("hetlora", lambda i, s, r: build(s)) == {"counts what is sent"}
+
+
 def test_mixed_ranks_that_are_silently_accepted_are_caught(monkeypatch):
     monkeypatch.setattr(factor_averaging, "require_common_rank", lambda view, method: None)
     assert broken_laws("fedit") == {"refuses mixed ranks"}
