@@ -70,7 +70,7 @@ def build_simulation(scenario: Scenario) -> Simulation:
     data = build_data(scenario, streams)
     config = scenario.learning.model
     if isinstance(config, Transformer):
-        network = texts.build_transformer(config, data, streams)
+        network = texts.build_transformer(texts.network_for(scenario, config), data, streams)
         if scenario.aggregation.method != GRADIENT_METHOD:
             return _method_rounds(scenario, data, network, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)

@@ -56,7 +56,8 @@ def method_costs(scenario: Scenario) -> RoundCosts:
     streams = RandomStreams(scenario.seed)
     data, config = build_data(scenario, streams), scenario.learning.model
     if isinstance(config, Transformer):
-        lazy = config.model_copy(update={"keep_lower_layers": False})
+        network = texts.network_for(scenario, config)
+        lazy = network.model_copy(update={"keep_lower_layers": False})
         model: AbstractModel = texts.build_transformer(lazy, data, streams)
     else:
         assert isinstance(scenario.learning.data, ImageData)

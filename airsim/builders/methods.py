@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from airsim.builders.texts import trainable_network
 from airsim.learn.adapter_stack import AbstractScaling, CommonScaling, RankScaling, stack_common
 from airsim.learn.adapters import AdapterRanks, initial_adapters
 from airsim.learn.data.tasks import FederatedData
@@ -15,6 +16,8 @@ from airsim.learn.federated.local_terms import AbstractLocalTerm, ContrastiveTer
 from airsim.learn.federated.models import ModelLearner
 from airsim.learn.models.base import AbstractModel
 from airsim.learn.models.staged import AbstractStagedModel
+from airsim.learn.models.trainable import AbstractTrainable
+from airsim.learn.models.transformer import TransformerModel
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.alternating import FFALoRA, RoLoRA
 from airsim.learn.operators.clustered import FedInc, one_cluster
@@ -32,6 +35,7 @@ from airsim.learn.training import LocalTraining
 from airsim.randomness import RandomStreams
 from airsim.scenario import Scenario
 from airsim.scenario.aggregation import FULL_MODEL_METHODS
+from airsim.scenario.texts import Transformer
 
 
 def build_learner(
@@ -39,8 +43,7 @@ def build_learner(
 ) -> AbstractLearner[Any]:
     """The learner of any method but that of gradients."""
     if scenario.aggregation.method in FULL_MODEL_METHODS:
-        assert isinstance(model, AbstractStagedModel)
-        return _model_learner(scenario, data, model, streams)
+        return _model_learner(scenario, data, _trainable(scenario, model), streams)
     return _adapter_learner(scenario, data, model, streams)
 
 
@@ -68,10 +71,10 @@ def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -
     """
     schedule = _schedule(scenario)
     if scenario.aggregation.method in FULL_MODEL_METHODS:
-        assert isinstance(model, AbstractStagedModel)
-        cost = model.full_flops_per_sample()
+        trainable = _trainable(scenario, model)
+        cost = trainable.full_flops_per_sample()
         if scenario.aggregation.method == "moon":
-            cost += 2 * model.forward_flops_per_sample()
+            cost += 2 * trainable.forward_flops_per_sample()
         costs = [cost] * scenario.num_devices
     else:
         costs = [model.flops_per_sample(rank) for rank in device_ranks(scenario)]
@@ -114,8 +117,17 @@ def _adapter_learner(
     )
 
 
+def _trainable(scenario: Scenario, model: AbstractModel) -> AbstractTrainable:
+    """The model with its own parameters to be trained."""
+    if isinstance(model, TransformerModel):
+        assert isinstance(scenario.learning.model, Transformer)
+        return trainable_network(scenario.learning.model, model)
+    assert isinstance(model, AbstractStagedModel)
+    return model
+
+
 def _model_learner(
-    scenario: Scenario, data: FederatedData, model: AbstractStagedModel, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractTrainable, streams: RandomStreams
 ) -> ModelLearner:
     config = scenario.aggregation
     operator: Any = FedAvg(config.sends)
@@ -126,14 +138,16 @@ def _model_learner(
         operator = Scaffold(scenario.num_devices)
     if config.method == "moon":
         operator = MOON(config.contrastive_weight, config.temperature, config.sends)
+        # Representations do not depend on the head, and so on no task.
         term = ContrastiveTerm(config.contrastive_weight, config.temperature, model.forward_with)
     return ModelLearner(
         operator=operator,
-        training=FullTraining(model.forward_with, _schedule(scenario), build_optimiser(scenario), term),
+        training=FullTraining(model, _schedule(scenario), build_optimiser(scenario), term),
         data=data,
         streams=streams,
         base=model,
         learning_rate=scenario.learning.learning_rate,
+        keep_memory=scenario.learning.training.keep_state,
     )
 
 

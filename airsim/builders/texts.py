@@ -22,9 +22,15 @@ from airsim.learn.models.pretrained import (
     minilm_folder,
     num_positions,
 )
+from airsim.learn.models.trainable_transformer import (
+    TrainableTransformer,
+    train_adapted_layers,
+    train_everything,
+)
 from airsim.learn.models.transformer import TransformerModel, adapt
 from airsim.randomness import RandomStreams
 from airsim.scenario import Scenario
+from airsim.scenario.aggregation import FULL_MODEL_METHODS
 from airsim.scenario.texts import TextData, Transformer
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
@@ -87,6 +93,20 @@ def build_transformer(config: Transformer, data: FederatedData, streams: RandomS
     if config.keep_lower_layers and model.num_lower_layers:
         return model.with_known_texts([split.x for split in (*data.devices, *data.tests)])
     return model
+
+
+def network_for(scenario: Scenario, config: Transformer) -> Transformer:
+    """The network as the method takes it: all linear layers are chosen where all parameters are trained."""
+    trains_all = config.trained_weights == "all"
+    if trains_all and scenario.aggregation.method in FULL_MODEL_METHODS:
+        return config.model_copy(update={"adapted_layers": ""})
+    return config
+
+
+def trainable_network(config: Transformer, network: TransformerModel) -> TrainableTransformer:
+    """The network with its own parameters to be trained, and its heads where the scenario says so."""
+    choose = train_everything if config.trained_weights == "all" else train_adapted_layers
+    return choose(network, config.heads == "trained")
 
 
 def _require_positions(config: Transformer, network: torch.nn.Module) -> None:

@@ -112,8 +112,8 @@ class Server(Section):
 class Training(Section):
     """What devices do between two uploads, with `learning.learning_rate` and `learning.batch`.
 
-    Give `epochs` over the device's data, or `steps`. `keep_state` carries momenta over to the next round
-    (methods on adapters only).
+    Give `epochs` over the device's data, or `steps`. `keep_state` carries momenta over to the next
+    round.
     """
 
     optimiser: Literal["sgd", "momentum", "adamw"] = "sgd"

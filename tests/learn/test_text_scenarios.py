@@ -11,9 +11,10 @@ from sentences import both_sources, word_tokeniser
 
 from airsim import Scenario, run
 from airsim.build import build_simulation, fingerprint
-from airsim.builders.costs import adapter_sizes
+from airsim.builders.costs import adapter_sizes, method_costs
 from airsim.errors import DataError, ScenarioError
 from airsim.learn.evaluation import HeadPolicy, evaluate_across
+from airsim.learn.federated.assessed import FederatedModels
 from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD, MethodName
 
 ENCODER = {
@@ -160,8 +161,12 @@ def test_what_a_method_merges_into_a_bfloat16_base_is_not_rounded_away(scenario,
             "trained heads travel with the personal payload, which ps does not have",
         ),
         (
-            {"aggregation.method": "fedavg", "learning.model.heads": "frozen"},
-            "fedavg trains all weights, which works for kind: mlp and kind: cnn only",
+            {"aggregation.method": "fedavg", "learning.model.dtype": "bfloat16"},
+            "fedavg trains all parameters, in which bfloat16 would lose what a step adds",
+        ),
+        (
+            {"learning.model.trained_weights": "adapted-layers"},
+            "airpfed-lora trains adapters, and no weights of the network",
         ),
     ],
 )
@@ -256,6 +261,84 @@ def test_some_devices_train_an_encoder_and_answer_other_tasks_with_either_head(s
     assert one["loss"] == other["loss"] and one["accuracy"][-1] == other["accuracy"][-1]
     differing = [key for key in one if one[key][-1] != other[key][-1]]
     assert differing and all("cross" in key or "all_tasks" in key for key in differing)
+
+
+def whole_scenario(scenario, method, **changes):
+    """Two local steps of every device on the encoder's own parameters."""
+    fixed = {"aggregation__method": method, "learning__training__steps": 2, "learning__batch": 3}
+    return scenario(**fixed | {"learning__learning_rate": 0.05} | changes)
+
+
+@pytest.mark.parametrize("trained", ["all", "adapted-layers"])
+@pytest.mark.parametrize("method", FULL_MODEL_METHODS)
+def test_methods_on_full_parameters_train_an_encoder_over_the_air(scenario, method, trained):
+    built = whole_scenario(scenario, method, learning__model__trained_weights=trained)
+    simulation, costs = build_simulation(built), method_costs(built)
+    engine = simulation.engine
+    start, begun = engine.named_tensors(), engine.broadcast_entries
+    for index in range(2):
+        engine.begin(index, range(4))
+        engine.finish(index)
+    metrics, after = engine.metrics | engine.evaluate(), engine.named_tensors()
+    assert all(math.isfinite(metrics[name]) for name in ("loss", "pi_realised", "accuracy", "test_loss"))
+    assert all(not torch.equal(after[name], tensor) for name, tensor in start.items())
+    vectors = 2 if method == "scaffold" else 1
+    entries = vectors * sum(tensor.numel() for tensor in start.values())
+    assert begun == engine.broadcast_entries == costs.first_broadcast == costs.broadcast == entries
+    assert engine.channel_uses == 2 * costs.channel_uses == 2 * ((entries + 1) // 2)
+
+
+def test_a_round_of_whole_encoders_without_errors_is_one_weighted_step_of_plain_transformers(scenario):
+    changes = {"learning__training__steps": 1, "learning__batch": "full", "uplink__mode": "error-free"}
+    built = whole_scenario(scenario, "fedavg", **changes)
+    engine = build_simulation(built).engine
+    start, data = engine.named_tensors(), engine.learner.data
+    network = transformers.AutoModel.from_pretrained(built.learning.model.network)
+    heads = [start[name].clone().requires_grad_() for name in ("heads.weight", "heads.bias")]
+    total, sizes = 0.0, [split.size for split in data.devices]
+    for split, task in zip(data.devices, data.task_of_device, strict=True):
+        mask = split.x >= 0
+        hidden = network(split.x.clamp(min=0), attention_mask=mask.long()).last_hidden_state
+        pooled = (hidden * mask[:, : hidden.shape[1], None]).sum(1) / mask.sum(1, keepdim=True)
+        logits = (pooled @ heads[0][task].T + heads[1][task])[:, : (2, 3)[task]]
+        loss = torch.nn.functional.cross_entropy(logits, split.y)
+        total = total + split.size / sum(sizes) * loss
+    total.backward()
+    engine.begin(0, range(4))
+    engine.finish(0)
+    gradients = {name: x.grad for name, x in network.named_parameters() if x.grad is not None}
+    gradients |= dict(zip(("heads.weight", "heads.bias"), (x.grad for x in heads), strict=True))
+    after = engine.named_tensors()
+    assert after.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(after[name], start[name] - 0.05 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_whole_encoders_learn_two_tasks_over_the_air(scenario):
+    changes = {"learning__training__steps": 4, "learning__batch": "full", "stop__rounds": 5}
+    changes |= {"learning__learning_rate": 0.3, "record__evaluate_every": 5}
+    changes |= {"record__also_evaluate": ["global", "devices"]}
+    metrics = run(whole_scenario(scenario, "fedavg", **changes)).metrics
+    assert metrics["loss"][-1] < 0.8 * metrics["loss"][0]
+    assert metrics["accuracy_global"][-1] == metrics["accuracy"][-1]
+
+
+def test_a_whole_encoder_answers_other_tasks_with_either_head(scenario):
+    engine = build_simulation(whole_scenario(scenario, "fedavg")).engine
+    models = FederatedModels(engine.learner, engine.state)
+    tested, own = (models.on_all_tasks(policy).accuracy for policy in HeadPolicy)
+    assert tested.diagonal().tolist() == own.diagonal().tolist()
+    assert (tested[0] == tested[1]).all() and not (own[0] == own[1]).all()
+
+
+def test_lower_layers_are_kept_below_the_lowest_trained_layer_and_nowhere_else(scenario):
+    chosen, all_of_it = (
+        build_simulation(whole_scenario(scenario, "fedavg", learning__model__trained_weights=trained))
+        for trained in ("adapted-layers", "all")
+    )
+    assert chosen.engine.learner.base.model.lower is not None
+    assert all_of_it.engine.learner.base.model.lower is None
+    assert all_of_it.profile.compute_s[0] > chosen.profile.compute_s[0]
 
 
 def test_a_task_without_files_names_what_is_missing(scenario):
