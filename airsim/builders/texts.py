@@ -3,18 +3,21 @@
 import functools
 import hashlib
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from airsim.builders.partitions import build_partition
 from airsim.errors import DataError
-from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters
+from airsim.learn.adapters import AdapterRanks, DualAdapters, LoRAFactors, initial_adapters
 from airsim.learn.data.tasks import FederatedData, Split
 from airsim.learn.data.text import TextSource, load_text
 from airsim.learn.data.text_tasks import TextPlan, build_text_federation
 from airsim.learn.data.tokens import Encoder
-from airsim.learn.models.heads import ClassificationHeads, random_heads, with_trained_heads
+from airsim.learn.models.common_heads import CommonHeads, head_layer
+from airsim.learn.models.heads import HEAD, ClassificationHeads, random_heads, with_trained_heads
 from airsim.learn.models.pretrained import (
     MINILM,
     load_network,
@@ -107,6 +110,15 @@ def trainable_network(config: Transformer, network: TransformerModel) -> Trainab
     """The network with its own parameters to be trained, and its heads where the scenario says so."""
     choose = train_everything if config.trained_weights == "all" else train_adapted_layers
     return choose(network, config.heads == "trained")
+
+
+def with_common_heads(
+    network: TransformerModel, layers: Mapping[str, LoRAFactors]
+) -> tuple[TransformerModel, dict[str, LoRAFactors]]:
+    """The network and its adapters with the heads of all tasks among what is trained and sent."""
+    heads = network.objective
+    assert isinstance(heads, ClassificationHeads)
+    return replace(network, objective=CommonHeads(heads)), {**layers, HEAD: head_layer(heads)}
 
 
 def _require_positions(config: Transformer, network: torch.nn.Module) -> None:

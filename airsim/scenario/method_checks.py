@@ -5,6 +5,7 @@ from airsim.scenario.aggregation import (
     DENSE_METHODS,
     FULL_MODEL_METHODS,
     GRADIENT_METHOD,
+    HEAD_METHODS,
     MIXED_RANK_METHODS,
     NONLINEAR_METHODS,
     Aggregation,
@@ -19,6 +20,13 @@ from airsim.scenario.texts import Transformer
 METHOD: Path = ("aggregation", "method")
 ADAPTERS: Path = ("learning", "adapters")
 TRAINING: Path = ("learning", "training")
+# Why trained heads cannot follow a payload.
+NEEDS_EVERY_UPLOAD = "beside uploads that are merged one by one they are not built"
+HEADLESS = {
+    "fedsa-lora": "by its definition they would stay on their devices, which is not built",
+    "hetlora": "its weights are norms of adapters, which say nothing of heads",
+    "lora-a2": "its budget counts components of adapters, of which heads have none",
+}
 
 
 def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> list[Problem]:
@@ -95,10 +103,10 @@ def _transformer_problems(method: str, model: Transformer) -> list[Problem]:
         message = f"{method} trains adapters, and no weights of the network"
         hint = f"leave trained_weights out, or choose {', '.join(FULL_MODEL_METHODS)}"
         return [Problem(message, hint, weights, (METHOD,))]
-    if model.heads == "trained" and method != GRADIENT_METHOD:
-        message = f"trained heads travel with the personal payload, which {method} does not have"
-        path = ("learning", "model", "heads")
-        return [Problem(message, f"set heads: frozen, or choose {GRADIENT_METHOD}", path, (METHOD,))]
+    if model.heads == "trained" and method not in (GRADIENT_METHOD, *HEAD_METHODS):
+        message = f"{method} does not send trained heads: {HEADLESS.get(method, NEEDS_EVERY_UPLOAD)}"
+        hint = f"set heads: frozen, or choose {', '.join((GRADIENT_METHOD, *HEAD_METHODS))}"
+        return [Problem(message, hint, ("learning", "model", "heads"), (METHOD,))]
     return []
 
 

@@ -15,8 +15,14 @@ from airsim.builders.costs import adapter_sizes, method_costs
 from airsim.errors import DataError, ScenarioError
 from airsim.learn.evaluation import HeadPolicy, evaluate_across
 from airsim.learn.federated.assessed import FederatedModels
-from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD, MethodName
+from airsim.scenario.aggregation import (
+    FULL_MODEL_METHODS,
+    GRADIENT_METHOD,
+    HEAD_METHODS,
+    MethodName,
+)
 
+HEADS = ("trained", "frozen")
 ENCODER = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -157,8 +163,12 @@ def test_what_a_method_merges_into_a_bfloat16_base_is_not_rounded_away(scenario,
         ({"learning.model.adapted_layers": "("}, r"'\(' is no regular expression: missing \)"),
         ({"learning.data": {"kind": "images"}}, "kind: transformer and kind: text together"),
         (
-            {"aggregation.method": "ps", "learning.adapters.personal_rank": 0},
-            "trained heads travel with the personal payload, which ps does not have",
+            {"aggregation.method": "fedsa-lora", "learning.adapters.personal_rank": 0},
+            "fedsa-lora does not send trained heads: by its definition they would stay on their devices",
+        ),
+        (
+            {"aggregation.method": "flora", "learning.adapters.personal_rank": 0},
+            "uploads that are merged one by one they are not built",
         ),
         (
             {"aggregation.method": "fedavg", "learning.model.dtype": "bfloat16"},
@@ -261,6 +271,56 @@ def test_some_devices_train_an_encoder_and_answer_other_tasks_with_either_head(s
     assert one["loss"] == other["loss"] and one["accuracy"][-1] == other["accuracy"][-1]
     differing = [key for key in one if one[key][-1] != other[key][-1]]
     assert differing and all("cross" in key or "all_tasks" in key for key in differing)
+
+
+@pytest.mark.parametrize("method", HEAD_METHODS)
+def test_trained_heads_follow_the_payload_of_a_method_on_adapters_and_are_counted(scenario, method):
+    entries = 2 * 3 * (32 + 1)
+    built = {heads: method_scenario(scenario, method, learning__model__heads=heads) for heads in HEADS}
+    costs = {heads: method_costs(one) for heads, one in built.items()}
+    assert costs["trained"].broadcast - costs["frozen"].broadcast == entries
+    assert costs["trained"].first_broadcast - costs["frozen"].first_broadcast == entries
+    assert costs["trained"].channel_uses - costs["frozen"].channel_uses == entries // 2
+    engine = build_simulation(built["trained"]).engine
+    start = engine.named_tensors()
+    for index in range(2):
+        engine.begin(index, range(4))
+        engine.finish(index)
+    assert engine.channel_uses == 2 * costs["trained"].channel_uses
+    assert engine.broadcast_entries == costs["trained"].broadcast
+    assert not torch.equal(engine.named_tensors()["head.a"], start["head.a"])
+    assert all(math.isfinite(engine.evaluate()[name]) for name in ("accuracy", "test_loss"))
+
+
+def test_a_step_of_trained_heads_is_the_weighted_gradient_by_plain_autograd(scenario):
+    changes = {"learning__training__steps": 1, "learning__batch": "full", "uplink__mode": "error-free"}
+    built = method_scenario(scenario, "fedit", learning__model__heads="trained", **changes)
+    engine = build_simulation(built).engine
+    data, rows = engine.learner.data, engine.named_tensors()["head.a"].view(2, 3, 33)
+    network = transformers.AutoModel.from_pretrained(built.learning.model.network)
+    leaf, sizes = rows.clone().requires_grad_(), [split.size for split in data.devices]
+    for split, task in zip(data.devices, data.task_of_device, strict=True):
+        mask = split.x >= 0
+        with torch.no_grad():
+            hidden = network(split.x.clamp(min=0), attention_mask=mask.long()).last_hidden_state
+        pooled = (hidden * mask[:, : hidden.shape[1], None]).sum(1) / mask.sum(1, keepdim=True)
+        logits = (pooled @ leaf[task, :, :-1].T + leaf[task, :, -1])[:, : (2, 3)[task]]
+        (split.size / sum(sizes) * torch.nn.functional.cross_entropy(logits, split.y)).backward()
+    engine.begin(0, range(4))
+    engine.finish(0)
+    after = engine.named_tensors()["head.a"].view(2, 3, 33)
+    torch.testing.assert_close(after, rows - 0.05 * leaf.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_momenta_of_trained_heads_live_on_and_absent_devices_hear_the_heads(scenario):
+    changes = {"learning__training__optimiser": "momentum", "learning__training__keep_state": True}
+    changes |= {"learning__model__heads": "trained"}
+    engine = build_simulation(method_scenario(scenario, "ps", **changes)).engine
+    for index, participants in enumerate([range(4), (0, 1)]):
+        engine.begin(index, participants)
+        engine.finish(index)
+    assert engine.state.memory.counts.tolist() == [4, 4, 2, 2]
+    assert len({row.sum().item() for row in engine.state.held.layers["head"].a}) == 1
 
 
 def whole_scenario(scenario, method, **changes):
