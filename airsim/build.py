@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from airsim import store
-from airsim.builders import bases, methods, texts
+from airsim.builders import bases, methods, text_methods, texts
 from airsim.builders.data import build_data, load_source
 from airsim.builders.radio import build_budget, build_uplink
 from airsim.builders.rounds import build_assessment, build_draw, build_server_optimiser
@@ -70,7 +70,7 @@ def build_simulation(scenario: Scenario) -> Simulation:
     data = build_data(scenario, streams)
     config = scenario.learning.model
     if isinstance(config, Transformer):
-        network = texts.build_transformer(texts.network_for(scenario, config), data, streams)
+        network = texts.build_transformer(text_methods.network_for(scenario, config), data, streams)
         if scenario.aggregation.method != GRADIENT_METHOD:
             return _method_rounds(scenario, data, network, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)

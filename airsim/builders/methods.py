@@ -1,12 +1,11 @@
 """Methods that average what devices have trained: from a scenario to their operator and learner."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from airsim.builders.texts import trainable_network, with_common_heads
+from airsim.builders import text_methods
 from airsim.learn.adapter_stack import AbstractScaling, CommonScaling, RankScaling, stack_common
 from airsim.learn.adapters import AdapterRanks, initial_adapters
 from airsim.learn.data.tasks import FederatedData
@@ -22,7 +21,6 @@ from airsim.learn.models.transformer import TransformerModel
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.alternating import FFALoRA, RoLoRA
 from airsim.learn.operators.clustered import FedInc, one_cluster
-from airsim.learn.operators.common_heads import WithCommonHeads
 from airsim.learn.operators.factor_averaging import RBLA, FactorAveraging, HetLoRA, ZeroPadding
 from airsim.learn.operators.factor_stacking import FactorStacking
 from airsim.learn.operators.fresh_basis import CoLR
@@ -108,14 +106,9 @@ def _adapter_learner(
     if scenario.aggregation.method == "fedinc":
         server = one_cluster(layers, scaling, scenario.num_devices)
     operator = ADAPTER_METHODS[scenario.aggregation.method](scenario, model, streams)
-    if isinstance(scenario.learning.model, Transformer) and scenario.learning.model.heads == "trained":
-        assert isinstance(model, TransformerModel)
-        model, layers = with_common_heads(model, layers)
-        operator, server = (
-            WithCommonHeads(operator, scenario.aggregation.sends),
-            replace(server, layers=layers),
-        )
-    held = stack_common(layers, torch.tensor(device_ranks(scenario)))
+    if text_methods.trains_heads(scenario):
+        operator, model, server = text_methods.with_heads(scenario, operator, model, server)
+    held = stack_common(server.layers, torch.tensor(device_ranks(scenario)))
     return AdapterLearner(
         operator=operator,
         training=LocalTraining(model, config.scale, _schedule(scenario), build_optimiser(scenario)),
@@ -131,7 +124,7 @@ def _trainable(scenario: Scenario, model: AbstractModel) -> AbstractTrainable:
     """The model with its own parameters to be trained."""
     if isinstance(model, TransformerModel):
         assert isinstance(scenario.learning.model, Transformer)
-        return trainable_network(scenario.learning.model, model)
+        return text_methods.trainable_network(scenario.learning.model, model)
     assert isinstance(model, AbstractStagedModel)
     return model
 

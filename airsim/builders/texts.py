@@ -3,21 +3,18 @@
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from airsim.builders.partitions import build_partition
 from airsim.errors import DataError
-from airsim.learn.adapters import AdapterRanks, DualAdapters, LoRAFactors, initial_adapters
+from airsim.learn.adapters import AdapterRanks, DualAdapters, initial_adapters
 from airsim.learn.data.tasks import FederatedData, Split
 from airsim.learn.data.text import TextSource, load_text
 from airsim.learn.data.text_tasks import TextPlan, build_text_federation
 from airsim.learn.data.tokens import Encoder
-from airsim.learn.models.common_heads import CommonHeads, head_layer
-from airsim.learn.models.heads import HEAD, ClassificationHeads, random_heads, with_trained_heads
+from airsim.learn.models.heads import ClassificationHeads, random_heads, with_trained_heads
 from airsim.learn.models.pretrained import (
     MINILM,
     load_network,
@@ -25,15 +22,9 @@ from airsim.learn.models.pretrained import (
     minilm_folder,
     num_positions,
 )
-from airsim.learn.models.trainable_transformer import (
-    TrainableTransformer,
-    train_adapted_layers,
-    train_everything,
-)
 from airsim.learn.models.transformer import TransformerModel, adapt
 from airsim.randomness import RandomStreams
 from airsim.scenario import Scenario
-from airsim.scenario.aggregation import FULL_MODEL_METHODS
 from airsim.scenario.texts import TextData, Transformer
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
@@ -96,29 +87,6 @@ def build_transformer(config: Transformer, data: FederatedData, streams: RandomS
     if config.keep_lower_layers and model.num_lower_layers:
         return model.with_known_texts([split.x for split in (*data.devices, *data.tests)])
     return model
-
-
-def network_for(scenario: Scenario, config: Transformer) -> Transformer:
-    """The network as the method takes it: all linear layers are chosen where all parameters are trained."""
-    trains_all = config.trained_weights == "all"
-    if trains_all and scenario.aggregation.method in FULL_MODEL_METHODS:
-        return config.model_copy(update={"adapted_layers": ""})
-    return config
-
-
-def trainable_network(config: Transformer, network: TransformerModel) -> TrainableTransformer:
-    """The network with its own parameters to be trained, and its heads where the scenario says so."""
-    choose = train_everything if config.trained_weights == "all" else train_adapted_layers
-    return choose(network, config.heads == "trained")
-
-
-def with_common_heads(
-    network: TransformerModel, layers: Mapping[str, LoRAFactors]
-) -> tuple[TransformerModel, dict[str, LoRAFactors]]:
-    """The network and its adapters with the heads of all tasks among what is trained and sent."""
-    heads = network.objective
-    assert isinstance(heads, ClassificationHeads)
-    return replace(network, objective=CommonHeads(heads)), {**layers, HEAD: head_layer(heads)}
 
 
 def _require_positions(config: Transformer, network: torch.nn.Module) -> None:

@@ -14,8 +14,10 @@ DENSE_METHODS = tuple(method for method in NONLINEAR_METHODS if method != "fedin
 FULL_MODEL_METHODS = ("fedavg", "fedprox", "scaffold", "moon")
 # Methods that send changes alone; the gradients of GRADIENT_METHOD are none of these.
 CHANGE_METHODS = ("lora-a2", "scaffold")
-# Methods on adapters whose payload can be followed by heads; the others are named in `method_checks`.
-HEAD_METHODS = ("ps", "fedit", "ffa-lora", "rolora", "colr", "zero-padding", "rbla")
+# Methods on adapters beside which heads can be trained; `method_checks` says why others cannot. Heads of the
+# second group never leave their devices.
+PERSONAL_HEAD_METHODS = ("fedsa-lora",)
+HEAD_METHODS = ("ps", "fedit", "ffa-lora", "rolora", "colr", "zero-padding", "rbla", *PERSONAL_HEAD_METHODS)
 MIXED_RANK_METHODS = (
     "zero-padding",
     "hetlora",

@@ -23,7 +23,6 @@ TRAINING: Path = ("learning", "training")
 # Why trained heads cannot follow a payload.
 NEEDS_EVERY_UPLOAD = "beside uploads that are merged one by one they are not built"
 HEADLESS = {
-    "fedsa-lora": "by its definition they would stay on their devices, which is not built",
     "hetlora": "its weights are norms of adapters, which say nothing of heads",
     "lora-a2": "its budget counts components of adapters, of which heads have none",
 }
@@ -104,7 +103,7 @@ def _transformer_problems(method: str, model: Transformer) -> list[Problem]:
         hint = f"leave trained_weights out, or choose {', '.join(FULL_MODEL_METHODS)}"
         return [Problem(message, hint, weights, (METHOD,))]
     if model.heads == "trained" and method not in (GRADIENT_METHOD, *HEAD_METHODS):
-        message = f"{method} does not send trained heads: {HEADLESS.get(method, NEEDS_EVERY_UPLOAD)}"
+        message = f"{method} does not train heads: {HEADLESS.get(method, NEEDS_EVERY_UPLOAD)}"
         hint = f"set heads: frozen, or choose {', '.join((GRADIENT_METHOD, *HEAD_METHODS))}"
         return [Problem(message, hint, ("learning", "model", "heads"), (METHOD,))]
     return []

@@ -19,6 +19,7 @@ from airsim.scenario.aggregation import (
     FULL_MODEL_METHODS,
     GRADIENT_METHOD,
     HEAD_METHODS,
+    PERSONAL_HEAD_METHODS,
     MethodName,
 )
 
@@ -163,8 +164,16 @@ def test_what_a_method_merges_into_a_bfloat16_base_is_not_rounded_away(scenario,
         ({"learning.model.adapted_layers": "("}, r"'\(' is no regular expression: missing \)"),
         ({"learning.data": {"kind": "images"}}, "kind: transformer and kind: text together"),
         (
-            {"aggregation.method": "fedsa-lora", "learning.adapters.personal_rank": 0},
-            "fedsa-lora does not send trained heads: by its definition they would stay on their devices",
+            {"aggregation.method": "hetlora", "learning.adapters.personal_rank": 0},
+            "hetlora does not train heads: its weights are norms of adapters",
+        ),
+        (
+            {
+                "aggregation.method": "fedsa-lora",
+                "learning.adapters.personal_rank": 0,
+                "record.also_evaluate": ["cross-task"],
+            },
+            "trained heads of fedsa-lora stay on their devices: no other task has them",
         ),
         (
             {"aggregation.method": "flora", "learning.adapters.personal_rank": 0},
@@ -273,7 +282,7 @@ def test_some_devices_train_an_encoder_and_answer_other_tasks_with_either_head(s
     assert differing and all("cross" in key or "all_tasks" in key for key in differing)
 
 
-@pytest.mark.parametrize("method", HEAD_METHODS)
+@pytest.mark.parametrize("method", [name for name in HEAD_METHODS if name not in PERSONAL_HEAD_METHODS])
 def test_trained_heads_follow_the_payload_of_a_method_on_adapters_and_are_counted(scenario, method):
     entries = 2 * 3 * (32 + 1)
     built = {heads: method_scenario(scenario, method, learning__model__heads=heads) for heads in HEADS}
@@ -290,6 +299,23 @@ def test_trained_heads_follow_the_payload_of_a_method_on_adapters_and_are_counte
     assert engine.broadcast_entries == costs["trained"].broadcast
     assert not torch.equal(engine.named_tensors()["head.a"], start["head.a"])
     assert all(math.isfinite(engine.evaluate()[name]) for name in ("accuracy", "test_loss"))
+
+
+def test_trained_heads_of_fedsa_lora_stay_on_their_devices_and_are_not_counted(scenario):
+    built = {heads: method_scenario(scenario, "fedsa-lora", learning__model__heads=heads) for heads in HEADS}
+    trained, frozen = (method_costs(one) for one in built.values())
+    assert (trained.broadcast, trained.channel_uses) == (frozen.broadcast, frozen.channel_uses)
+    engine = build_simulation(built["trained"]).engine
+    start = engine.state.held.layers["head"].a.view(4, 2, -1)
+    local = engine.learner.train(engine.state, 0).after.layers["head"].a.view(4, 2, -1)
+    engine.begin(0, range(4))
+    engine.finish(0)
+    held, tasks = engine.state.held.layers["head"].a.view(4, 2, -1), engine.learner.data.task_of_device
+    assert torch.equal(held, local)
+    for device, task in enumerate(tasks):
+        assert not torch.equal(held[device, task], start[device, task])
+        assert torch.equal(held[device, 1 - task], start[device, 1 - task])
+    assert torch.equal(engine.named_tensors()["head.a"].view(2, -1), start[0])
 
 
 def test_a_step_of_trained_heads_is_the_weighted_gradient_by_plain_autograd(scenario):

@@ -1,4 +1,4 @@
-"""Trained heads beside adapters that a method averages: more entries of the same payload."""
+"""Trained heads beside adapters that a method averages: entries of the payload, or kept by the device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,19 +22,14 @@ from airsim.learn.operators.base import (
 from airsim.learn.operators.payload import Live, LiveLayers
 
 
-@final
 @dataclass(frozen=True)
-class WithCommonHeads(AbstractAggregationOperator[AdapterStack, AdapterState]):
-    r"""A linear or masked method on adapters, and FedAvg on the heads of all tasks behind its payload.
+class AbstractWithHeads(AbstractAggregationOperator[AdapterStack, AdapterState]):
+    """A linear or masked method on adapters that never sees the layer of heads.
 
-    .. math:: h \leftarrow \sum_k p_k h_k
-
-    A device trains its task's head and leaves the others as it received them, so that a head moves by its
-    task's share of the weights. The method itself never sees the layer of heads.
+    A device trains its task's head and leaves the others as it received them.
     """
 
     method: AbstractAggregationOperator[AdapterStack, AdapterState]
-    sends: Sends
 
     @property
     def on_air(self) -> OnAir:
@@ -59,17 +54,45 @@ class WithCommonHeads(AbstractAggregationOperator[AdapterStack, AdapterState]):
         return _with_stack(own, after.layers[HEAD])
 
     def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
+        """The method's payload."""
+        return self.method.encode(_bare_stack(before), _bare_stack(after), _bare_view(view))
+
+    def air_weights(self, control: Float[Tensor, "K C"], view: AdapterView) -> Float[Tensor, "K"]:
+        """The method's weights."""
+        return self.method.air_weights(control, _bare_view(view))
+
+    def downlink(self, update: ServerUpdate[AdapterState], view: AdapterView, row: int) -> dict[str, Tensor]:
+        """What the method sends."""
+        return self.method.downlink(_bare_update(update), _bare_view(view), row)
+
+    def on_downlink(
+        self, update: ServerUpdate[AdapterState], view: AdapterView, largest_rank: int
+    ) -> dict[str, Tensor]:
+        """The same once for all."""
+        return self.method.on_downlink(_bare_update(update), _bare_view(view), largest_rank)
+
+
+@final
+@dataclass(frozen=True)
+class WithCommonHeads(AbstractWithHeads):
+    r"""FedAvg on the heads of all tasks, behind the method's payload.
+
+    .. math:: h \leftarrow \sum_k p_k h_k
+
+    Devices of other tasks send a head as they received it, so that it moves by its task's share of the
+    weights.
+    """
+
+    sends: Sends
+
+    def encode(self, before: AdapterStack, after: AdapterStack, view: AdapterView) -> Transmission:
         """The method's payload, then the heads of all tasks or their change."""
-        own = self.method.encode(_bare_stack(before), _bare_stack(after), _bare_view(view))
+        own = super().encode(before, after, view)
         heads = after.layers[HEAD].a.flatten(1)
         if self.sends == "change":
             heads = heads - before.layers[HEAD].a.flatten(1)
         sent = torch.ones_like(heads, dtype=torch.bool)
         return Transmission(torch.cat((own.payload, heads), 1), torch.cat((own.sent, sent), 1), own.control)
-
-    def air_weights(self, control: Float[Tensor, "K C"], view: AdapterView) -> Float[Tensor, "K"]:
-        """The method's weights, for heads as well."""
-        return self.method.air_weights(control, _bare_view(view))
 
     def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> ServerUpdate[AdapterState]:
         """The method's step, and the mean of the heads."""
@@ -88,15 +111,29 @@ class WithCommonHeads(AbstractAggregationOperator[AdapterStack, AdapterState]):
 
     def downlink(self, update: ServerUpdate[AdapterState], view: AdapterView, row: int) -> dict[str, Tensor]:
         """What the method sends, and the heads of all tasks."""
-        own = self.method.downlink(_bare_update(update), _bare_view(view), row)
-        return own | {HEAD: update.state.layers[HEAD].a}
+        return super().downlink(update, view, row) | {HEAD: update.state.layers[HEAD].a}
 
     def on_downlink(
         self, update: ServerUpdate[AdapterState], view: AdapterView, largest_rank: int
     ) -> dict[str, Tensor]:
         """The same once for all."""
-        own = self.method.on_downlink(_bare_update(update), _bare_view(view), largest_rank)
-        return own | {HEAD: update.state.layers[HEAD].a}
+        return super().on_downlink(update, view, largest_rank) | {HEAD: update.state.layers[HEAD].a}
+
+
+@final
+@dataclass(frozen=True)
+class WithPersonalHeads(AbstractWithHeads):
+    """Heads that never leave their devices; those of the state are where new devices start."""
+
+    def decode(self, received: Float[Tensor, "D"], view: AdapterView) -> ServerUpdate[AdapterState]:
+        """The method's step."""
+        update = self.method.decode(received, _bare_view(view))
+        return replace(update, state=_with(update.state, view.state.layers[HEAD]))
+
+    def broadcast(self, state: AdapterState, kept: AdapterStack, devices: Sequence[int]) -> AdapterStack:
+        """The method's adapters beside the heads that each device kept."""
+        own = self.method.broadcast(_bare(state), _bare_stack(kept), devices)
+        return _with_stack(own, kept.layers[HEAD])
 
 
 def _bare(state: AdapterState) -> AdapterState:
