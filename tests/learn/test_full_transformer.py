@@ -18,8 +18,9 @@ from airsim.learn.local_data import LocalData
 from airsim.learn.models.heads import mean_pooling
 from airsim.learn.models.trainable_transformer import train_adapted_layers, train_everything
 from airsim.learn.models.transformer import adapt
-from airsim.learn.operators.full_model import ModelStack, expand
+from airsim.learn.operators.full_model import ModelStack
 from airsim.learn.operators.local_objective import contrastive_loss, proximal_term
+from airsim.learn.operators.model_payload import expand
 from airsim.learn.optimisers import SGD, AdamW, Momentum
 from airsim.learn.schedules import LocalSchedule
 from airsim.randomness import RandomStreams

@@ -18,7 +18,8 @@ from airsim.learn.local_data import LocalData
 from airsim.learn.models.heads import SampleScores, classification_scores
 from airsim.learn.models.trainable import AbstractTrainable
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, participants_of
-from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold, expand
+from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold
+from airsim.learn.operators.model_payload import expand
 from airsim.randomness import RandomStreams
 
 
