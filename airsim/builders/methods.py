@@ -108,7 +108,8 @@ def _adapter_learner(
     operator = ADAPTER_METHODS[scenario.aggregation.method](scenario, model, streams)
     if text_methods.trains_heads(scenario):
         operator, model, server = text_methods.with_heads(scenario, operator, model, server)
-    held = stack_common(server.layers, torch.tensor(device_ranks(scenario)))
+        layers = dict(server.layers)
+    held = stack_common(layers, torch.tensor(device_ranks(scenario)))
     return AdapterLearner(
         operator=operator,
         training=LocalTraining(model, config.scale, _schedule(scenario), build_optimiser(scenario)),
