@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from airsim import store
-from airsim.builders import bases, methods, texts
+from airsim.builders import bases, methods, text_methods, texts
 from airsim.builders.costs import gradient_control_reals
 from airsim.builders.data import build_data, load_source
 from airsim.builders.radio import build_budget, build_uplink
@@ -75,7 +75,7 @@ def build_simulation(scenario: Scenario) -> Simulation:
     data = build_data(scenario, streams)
     config = scenario.learning.model
     if isinstance(config, Transformer):
-        network = texts.build_transformer(config, data, streams)
+        network = texts.build_transformer(text_methods.network_for(scenario, config), data, streams)
         if scenario.aggregation.method != GRADIENT_METHOD:
             return _method_rounds(scenario, data, network, streams)
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)

@@ -263,6 +263,16 @@ def test_personal_factors_and_momenta_of_those_who_sit_out_stay_to_the_bit(scena
     assert second.memory.counts.tolist() == [2, 2, 4, 2, 0, 2, 0, 0]
 
 
+def test_momenta_of_whole_models_of_those_who_sit_out_stay_to_the_bit(scenario):
+    changes = {"learning__training__optimiser": "momentum", "learning__training__keep_state": True}
+    first, second = played(method_engine(scenario, "fedavg", **changes), SOME, (2, 3))
+    for name, (slot,) in second.memory.slots.items():
+        old = first.memory.slots[name][0]
+        assert torch.equal(slot[[0, 1, 5]], old[[0, 1, 5]]) and not torch.equal(slot[2], old[2])
+        assert not bool(slot[[4, 6, 7]].any())
+    assert second.memory.counts.tolist() == [2, 2, 4, 2, 0, 2, 0, 0]
+
+
 @pytest.mark.parametrize("method", ["scaffold", "moon"])
 def test_control_variates_and_previous_models_of_those_who_sit_out_stay(scenario, method):
     engine = method_engine(scenario, method)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airsim.builders import bases, methods, texts
+from airsim.builders import bases, methods, text_methods, texts
 from airsim.builders.data import build_data
 from airsim.builders.radio import NORMALISATIONS
 from airsim.builders.rounds import build_draw
@@ -63,7 +63,8 @@ def method_costs(scenario: Scenario) -> RoundCosts:
     streams = RandomStreams(scenario.seed)
     data, config = build_data(scenario, streams), scenario.learning.model
     if isinstance(config, Transformer):
-        lazy = config.model_copy(update={"keep_lower_layers": False})
+        network = text_methods.network_for(scenario, config)
+        lazy = network.model_copy(update={"keep_lower_layers": False})
         model: AbstractModel = texts.build_transformer(lazy, data, streams)
     else:
         assert isinstance(scenario.learning.data, ImageData)

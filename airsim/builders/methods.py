@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from airsim.builders import text_methods
 from airsim.errors import ScenarioError, blaming
 from airsim.learn.adapter_stack import AbstractScaling, CommonScaling, RankScaling, stack_common
 from airsim.learn.adapters import AdapterRanks, initial_adapters
@@ -17,6 +18,8 @@ from airsim.learn.federated.local_terms import AbstractLocalTerm, ContrastiveTer
 from airsim.learn.federated.models import ModelLearner
 from airsim.learn.models.base import AbstractModel
 from airsim.learn.models.staged import AbstractStagedModel
+from airsim.learn.models.trainable import AbstractTrainable
+from airsim.learn.models.transformer import TransformerModel
 from airsim.learn.operators.adapter_operator import AdapterState
 from airsim.learn.operators.alternating import FFALoRA, RoLoRA
 from airsim.learn.operators.clustered import FedInc, one_cluster
@@ -34,6 +37,7 @@ from airsim.learn.training import LocalTraining
 from airsim.randomness import RandomStreams
 from airsim.scenario import Scenario
 from airsim.scenario.aggregation import FULL_MODEL_METHODS
+from airsim.scenario.texts import Transformer
 
 
 def build_learner(
@@ -41,8 +45,7 @@ def build_learner(
 ) -> AbstractLearner[Any]:
     """The learner of any method but that of gradients."""
     if scenario.aggregation.method in FULL_MODEL_METHODS:
-        assert isinstance(model, AbstractStagedModel)
-        return _model_learner(scenario, data, model, streams)
+        return _model_learner(scenario, data, _trainable(scenario, model), streams)
     return _adapter_learner(scenario, data, model, streams)
 
 
@@ -71,10 +74,10 @@ def local_flops(scenario: Scenario, data: FederatedData, model: AbstractModel) -
     schedule = _schedule(scenario)
     samples = [_samples(schedule, split.size) for split in data.devices]
     if scenario.aggregation.method in FULL_MODEL_METHODS:
-        assert isinstance(model, AbstractStagedModel)
-        cost = model.full_flops_per_sample()
+        trainable = _trainable(scenario, model)
+        cost = trainable.full_flops_per_sample()
         if scenario.aggregation.method == "moon":
-            cost += 2 * model.forward_flops_per_sample()
+            cost += 2 * trainable.forward_flops_per_sample()
         return lambda device, rank: cost * samples[device]
     per_sample = cache(model.flops_per_sample)
     return lambda device, rank: per_sample(rank) * samples[device]
@@ -106,9 +109,13 @@ def _adapter_learner(
     server: Any = AdapterState(layers, scaling)
     if scenario.aggregation.method == "fedinc":
         server = one_cluster(layers, scaling, scenario.num_devices)
+    operator = ADAPTER_METHODS[scenario.aggregation.method](scenario, model, streams)
+    if text_methods.trains_heads(scenario):
+        operator, model, server = text_methods.with_heads(scenario, operator, model, server)
+        layers = dict(server.layers)
     held = stack_common(layers, torch.tensor(device_ranks(scenario)))
     return AdapterLearner(
-        operator=ADAPTER_METHODS[scenario.aggregation.method](scenario, model, streams),
+        operator=operator,
         training=LocalTraining(model, config.scale, _schedule(scenario), build_optimiser(scenario)),
         data=data,
         streams=streams,
@@ -129,8 +136,17 @@ def _require_basis(method: str, model: AbstractModel, rank: int) -> None:
             )
 
 
+def _trainable(scenario: Scenario, model: AbstractModel) -> AbstractTrainable:
+    """The model with its own parameters to be trained."""
+    if isinstance(model, TransformerModel):
+        assert isinstance(scenario.learning.model, Transformer)
+        return text_methods.trainable_network(scenario.learning.model, model)
+    assert isinstance(model, AbstractStagedModel)
+    return model
+
+
 def _model_learner(
-    scenario: Scenario, data: FederatedData, model: AbstractStagedModel, streams: RandomStreams
+    scenario: Scenario, data: FederatedData, model: AbstractTrainable, streams: RandomStreams
 ) -> ModelLearner:
     config = scenario.aggregation
     operator: Any = FedAvg(config.sends)
@@ -141,14 +157,16 @@ def _model_learner(
         operator = Scaffold(scenario.num_devices)
     if config.method == "moon":
         operator = MOON(config.contrastive_weight, config.temperature, config.sends)
+        # Representations do not depend on the head, and so on no task.
         term = ContrastiveTerm(config.contrastive_weight, config.temperature, model.forward_with)
     return ModelLearner(
         operator=operator,
-        training=FullTraining(model.forward_with, _schedule(scenario), build_optimiser(scenario), term),
+        training=FullTraining(model, _schedule(scenario), build_optimiser(scenario), term),
         data=data,
         streams=streams,
         base=model,
         learning_rate=scenario.learning.learning_rate,
+        keep_memory=scenario.learning.training.keep_state,
     )
 
 

@@ -14,6 +14,10 @@ DENSE_METHODS = tuple(method for method in NONLINEAR_METHODS if method != "fedin
 FULL_MODEL_METHODS = ("fedavg", "fedprox", "scaffold", "moon")
 # Methods that send changes alone; the gradients of GRADIENT_METHOD are none of these.
 CHANGE_METHODS = ("lora-a2", "scaffold")
+# Methods on adapters beside which heads can be trained; `method_checks` says why others cannot. Heads of the
+# second group never leave their devices.
+PERSONAL_HEAD_METHODS = ("fedsa-lora",)
+HEAD_METHODS = ("ps", "fedit", "ffa-lora", "rolora", "colr", "zero-padding", "rbla", *PERSONAL_HEAD_METHODS)
 MIXED_RANK_METHODS = (
     "zero-padding",
     "hetlora",
@@ -112,8 +116,8 @@ class Server(Section):
 class Training(Section):
     """What devices do between two uploads, with `learning.learning_rate` and `learning.batch`.
 
-    Give `epochs` over the device's data, or `steps`. `keep_state` carries momenta over to the next round
-    (methods on adapters only).
+    Give `epochs` over the device's data, or `steps`. `keep_state` carries momenta over to the next
+    round.
     """
 
     optimiser: Literal["sgd", "momentum", "adamw"] = "sgd"

@@ -5,6 +5,7 @@ from airsim.scenario.aggregation import (
     DENSE_METHODS,
     FULL_MODEL_METHODS,
     GRADIENT_METHOD,
+    HEAD_METHODS,
     MIXED_RANK_METHODS,
     NONLINEAR_METHODS,
     Aggregation,
@@ -19,17 +20,23 @@ from airsim.scenario.texts import Transformer
 METHOD: Path = ("aggregation", "method")
 ADAPTERS: Path = ("learning", "adapters")
 TRAINING: Path = ("learning", "training")
+# Why trained heads cannot follow a payload.
+NEEDS_EVERY_UPLOAD = "beside uploads that are merged one by one they are not built"
+HEADLESS = {
+    "hetlora": "its weights are norms of adapters, which say nothing of heads",
+    "lora-a2": "its budget counts components of adapters, of which heads have none",
+}
 
 
 def problems(aggregation: Aggregation, learning: Learning, uplink: Uplink) -> list[Problem]:
     """Everything about the method that contradicts the rest of the scenario."""
     method = aggregation.method
     found = _air_problems(method, uplink)
+    if isinstance(learning.model, Transformer):
+        found += _transformer_problems(method, learning.model)
     if method == GRADIENT_METHOD:
         return found + _gradient_problems(learning)
     found += _server_problems(method, learning.server) + _sends_problems(aggregation)
-    if isinstance(learning.model, Transformer):
-        found += _transformer_problems(method, learning.model)
     if method in FULL_MODEL_METHODS:
         return found + _full_model_problems(method, learning)
     return found + _adapter_problems(method, learning.adapters)
@@ -85,14 +92,22 @@ def _gradient_problems(learning: Learning) -> list[Problem]:
 
 
 def _transformer_problems(method: str, model: Transformer) -> list[Problem]:
-    """A network has one base, frozen for all, and heads that only personal payloads carry."""
+    """Who trains the network's own parameters, in which type, and which payloads carry heads."""
+    weights: Path = ("learning", "model", "trained_weights")
     if method in FULL_MODEL_METHODS:
-        message = f"{method} trains all weights, which works for kind: mlp and kind: cnn only"
-        return [Problem(message, "choose a method on adapters", METHOD, (("learning", "model", "kind"),))]
-    if model.heads == "trained":
-        message = f"trained heads travel with the personal payload, which {method} does not have"
-        path = ("learning", "model", "heads")
-        return [Problem(message, f"set heads: frozen, or choose {GRADIENT_METHOD}", path, (METHOD,))]
+        if model.trained_weights == "adapted-layers" or model.dtype == "float32":
+            return []
+        message = f"{method} trains all parameters, in which {model.dtype} would lose what a step adds"
+        hint = "set dtype: float32, or trained_weights: adapted-layers, which alone are then in float32"
+        return [Problem(message, hint, ("learning", "model", "dtype"), (METHOD, weights))]
+    if model.trained_weights != "all":
+        message = f"{method} trains adapters, and no weights of the network"
+        hint = f"leave trained_weights out, or choose {', '.join(FULL_MODEL_METHODS)}"
+        return [Problem(message, hint, weights, (METHOD,))]
+    if model.heads == "trained" and method not in (GRADIENT_METHOD, *HEAD_METHODS):
+        message = f"{method} does not train heads: {HEADLESS.get(method, NEEDS_EVERY_UPLOAD)}"
+        hint = f"set heads: frozen, or choose {', '.join((GRADIENT_METHOD, *HEAD_METHODS))}"
+        return [Problem(message, hint, ("learning", "model", "heads"), (METHOD,))]
     return []
 
 
@@ -115,17 +130,13 @@ def _sends_problems(aggregation: Aggregation) -> list[Problem]:
 
 
 def _full_model_problems(method: str, learning: Learning) -> list[Problem]:
-    """There are no adapters, and optimisers begin every round anew."""
+    """There are no adapters, and control variates need plain steps."""
     training, found = learning.training, []
     for field in ("alpha", "device_ranks"):
         if getattr(learning.adapters, field):
             message = f"{method} trains all weights and has no adapters"
             hint = f"leave {field} out, or choose a method on adapters"
             found.append(Problem(message, hint, (*ADAPTERS, field), (METHOD,)))
-    if training.keep_state:
-        message = f"optimisers of {method}, which trains all weights, begin every round anew"
-        hint = "set keep_state: false, or choose a method on adapters"
-        found.append(Problem(message, hint, (*TRAINING, "keep_state"), (METHOD,)))
     plain = training.model_copy(update={"optimiser": "sgd", "weight_decay": 0.0})
     if method == "scaffold" and training != plain:
         message = "the control variates of scaffold are means of gradients only under plain steps"

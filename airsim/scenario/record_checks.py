@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from airsim.scenario.aggregation import Aggregation
-from airsim.scenario.problems import Problem
+from airsim.scenario.aggregation import PERSONAL_HEAD_METHODS, Aggregation
+from airsim.scenario.problems import Path, Problem
 from airsim.scenario.record import SUBJECT_OF, Record
 from airsim.scenario.sweep import Figure, Sweep
+from airsim.scenario.texts import Transformer
 
 # Methods whose server holds no model that all have in common.
 WITHOUT_GLOBAL_MODEL = {
@@ -22,6 +23,17 @@ def problems(record: Record, aggregation: Aggregation) -> list[Problem]:
     message = f"{method} has no global model: {WITHOUT_GLOBAL_MODEL[method]}"
     hint = "leave global out, or choose another aggregation.method"
     return [Problem(message, hint, ("record", "also_evaluate"), (("aggregation", "method"),))]
+
+
+def head_problems(record: Record, aggregation: Aggregation, model: object) -> list[Problem]:
+    """Heads that never leave their devices, with which no other task can answer."""
+    personal = isinstance(model, Transformer) and model.heads == "trained"
+    asked = "cross-task" in record.also_evaluate and record.head_policy == "tested-task"
+    if not (personal and asked and aggregation.method in PERSONAL_HEAD_METHODS):
+        return []
+    message = f"trained heads of {aggregation.method} stay on their devices: no other task has them"
+    places: tuple[Path, ...] = (("record", "also_evaluate"), ("learning", "model", "heads"))
+    return [Problem(message, "set head_policy: own-task", ("record", "head_policy"), places)]
 
 
 def figure_problems(figures: Sequence[Figure], sweep: Sweep | None, record: Record) -> list[Problem]:

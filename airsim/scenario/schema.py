@@ -153,6 +153,7 @@ class Scenario(Section):
         problems += method_checks.problems(self.aggregation, self.learning, self.uplink)
         problems += method_checks.participant_problems(self.aggregation, self.learning, self.num_devices)
         problems += record_checks.problems(self.record, self.aggregation)
+        problems += record_checks.head_problems(self.record, self.aggregation, self.learning.model)
         problems += checks.figure_problems(self.figures, self.sweep)
         problems += record_checks.figure_problems(self.figures, self.sweep, self.record)
         if self.sweep is not None and not problems:

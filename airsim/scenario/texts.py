@@ -12,9 +12,11 @@ class Transformer(Section):
     """A frozen network of Hugging Face: a name on its Hub, a folder, or `minilm`, which an extra carries.
 
     Adapters sit on the linear layers in whose names `adapted_layers` is found, a regular expression. Every
-    task has a classification head; trained ones travel with the personal payload and are counted there, which
-    `airpfed-lora` alone has: other methods want `heads: frozen`.
-    `keep_lower_layers` computes what lies below the lowest adapter once per text: exact, for memory.
+    task has a classification head; trained ones travel with the personal payload of `airpfed-lora`, and as a
+    part of the model with methods on full parameters; other methods want `heads: frozen`.
+    Methods on full parameters train `trained_weights`: `all` parameters of the network, or the matrices of
+    the `adapted-layers`.
+    `keep_lower_layers` computes what lies below the lowest trained layer once per text: exact, for memory.
     """
 
     kind: Literal["transformer"] = "transformer"
@@ -22,6 +24,7 @@ class Transformer(Section):
     adapted_layers: Pattern = r"layer\.[45]\..*(query|value)"
     tokens: Count = 32
     heads: Literal["frozen", "trained"] = "trained"
+    trained_weights: Literal["all", "adapted-layers"] = "all"
     dtype: Literal["float32", "bfloat16"] = "float32"
     keep_lower_layers: Flag = True
 

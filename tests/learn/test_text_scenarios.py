@@ -6,8 +6,6 @@ from typing import get_args
 
 import pytest
 import torch
-import transformers
-from sentences import both_sources, word_tokeniser
 
 from airsim import Scenario, run
 from airsim.build import build_simulation, fingerprint
@@ -18,58 +16,11 @@ from airsim.learn.models.pretrained import load_network
 from airsim.learn.peft_format import merged_network
 from airsim.scenario.aggregation import FULL_MODEL_METHODS, GRADIENT_METHOD, MethodName
 
-ENCODER = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 16,
-    "initializer_range": 0.2,
-}
-
-
-@pytest.fixture(scope="module")
-def encoder_folder(tmp_path_factory):
-    """A network and its tokeniser, saved as Hugging Face saves them."""
-    folder, tokeniser = tmp_path_factory.mktemp("encoder"), word_tokeniser()
-    transformers.set_seed(0)
-    config = transformers.BertConfig(vocab_size=len(tokeniser), **ENCODER)
-    transformers.BertModel(config).save_pretrained(folder)
-    tokeniser.save_pretrained(folder)
-    return folder
-
 
 @pytest.fixture
-def scenario(encoder_folder, tmp_path, monkeypatch):
-    """A builder of small text scenarios, with changes by dotted key."""
-    (tmp_path / "text").mkdir()
-    names = []
-    for source in both_sources():
-        for split, part in (("train", source.train), ("test", source.test)):
-            lines = [f"{text}\t{label}" for text, label in zip(part.texts, part.labels, strict=True)]
-            path = tmp_path / "text" / f"{source.name}.{split}.tsv"
-            path.write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
-        names.append(source.name)
-    monkeypatch.setenv("AIRSIM_DATA_DIR", str(tmp_path))
-
-    def build(**changes):
-        small = {
-            "learning.model.network": str(encoder_folder),
-            "learning.model.adapted_layers": r"layer\.1\..*(query|value|dense)",
-            "learning.model.tokens": 10,
-            "learning.data.tasks": names,
-            "learning.data.training_texts": "all",
-            "learning.data.test_texts": "all",
-            "learning.adapters": {"shared_rank": 2, "personal_rank": 2},
-            "learning.batch": "full",
-            "network.devices.per_edge_server": 2,
-            "stop.rounds": 30,
-            "record.evaluate_every": 30,
-        }
-        dotted = {key.replace("__", "."): value for key, value in changes.items()}
-        return Scenario.load("airpfed-text").with_overrides(small | dotted)
-
-    return build
+def scenario(text_scenario):
+    """The builder of small text scenarios."""
+    return text_scenario
 
 
 def test_two_tasks_of_texts_are_learned_over_the_air(scenario):
@@ -158,12 +109,28 @@ def test_what_a_method_merges_into_a_bfloat16_base_is_not_rounded_away(scenario,
         ({"learning.model.adapted_layers": "("}, r"'\(' is no regular expression: missing \)"),
         ({"learning.data": {"kind": "images"}}, "kind: transformer and kind: text together"),
         (
-            {"aggregation.method": "ps", "learning.adapters.personal_rank": 0},
-            "trained heads travel with the personal payload, which ps does not have",
+            {"aggregation.method": "hetlora", "learning.adapters.personal_rank": 0},
+            "hetlora does not train heads: its weights are norms of adapters",
         ),
         (
-            {"aggregation.method": "fedavg", "learning.model.heads": "frozen"},
-            "fedavg trains all weights, which works for kind: mlp and kind: cnn only",
+            {
+                "aggregation.method": "fedsa-lora",
+                "learning.adapters.personal_rank": 0,
+                "record.also_evaluate": ["cross-task"],
+            },
+            "trained heads of fedsa-lora stay on their devices: no other task has them",
+        ),
+        (
+            {"aggregation.method": "flora", "learning.adapters.personal_rank": 0},
+            "uploads that are merged one by one they are not built",
+        ),
+        (
+            {"aggregation.method": "fedavg", "learning.model.dtype": "bfloat16"},
+            "fedavg trains all parameters, in which bfloat16 would lose what a step adds",
+        ),
+        (
+            {"learning.model.trained_weights": "adapted-layers"},
+            "airpfed-lora trains adapters, and no weights of the network",
         ),
     ],
 )

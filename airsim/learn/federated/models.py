@@ -13,21 +13,27 @@ from airsim.learn.evaluation import Evaluation, Subject, means
 from airsim.learn.federated.base import AbstractLearner, LocalRound, require_finite, weighted_view
 from airsim.learn.federated.full_training import FullTraining
 from airsim.learn.federated.local_terms import ControlTerm
+from airsim.learn.federated.model_memory import ModelMemory, fresh_memory
 from airsim.learn.local_data import LocalData
 from airsim.learn.models.heads import SampleScores, classification_scores
-from airsim.learn.models.staged import AbstractStagedModel
+from airsim.learn.models.trainable import AbstractTrainable
 from airsim.learn.operators.base import AbstractAggregationOperator, RoundView, participants_of
-from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold, expand
+from airsim.learn.operators.full_model import ModelStack, ModelState, Scaffold
+from airsim.learn.operators.model_payload import expand
 from airsim.randomness import RandomStreams
 
 
 @dataclass(frozen=True)
 class ModelFederation:
-    """The server's model, what each device holds, and the real numbers that were broadcast to get here."""
+    """The server's model, what each device holds and, if asked, what its optimiser remembers.
+
+    `broadcast_entries` are the real numbers that were broadcast to get here.
+    """
 
     server: ModelState
     held: ModelStack
     broadcast_entries: int = 0
+    memory: ModelMemory | None = None
 
 
 @final
@@ -35,15 +41,17 @@ class ModelFederation:
 class ModelLearner(AbstractLearner[ModelFederation]):
     """Rounds of all devices or of some; the base model is where training starts.
 
-    A device that sits out keeps what is its own: its control variate, or its model of its last participation.
+    A device that sits out keeps what is its own: its control variate, or its model of its last participation,
+    and with `keep_memory`, under which momenta live from round to round, these as well.
     """
 
     operator: AbstractAggregationOperator[ModelStack, ModelState]
     training: FullTraining
     data: FederatedData
     streams: RandomStreams
-    base: AbstractStagedModel
+    base: AbstractTrainable
     learning_rate: float
+    keep_memory: bool = False
 
     @property
     def devices(self) -> range:
@@ -67,15 +75,22 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         training, own = self.training, LocalData(devices, [self.data.devices[device] for device in devices])
         if isinstance(self.operator, Scaffold):
             training = replace(training, term=ControlTerm(state.server.control))
-        losses, trained = training.run(before, own, (self.streams, round_index))
-        require_finite(losses, round_index, self.learning_rate, devices)
+        tasks = [self.data.task_of_device[device] for device in devices]
+        known = self._memory(state).take(devices) if self.keep_memory else None
+        trained = training.run(before, own, tasks, (self.streams, round_index), known)
+        require_finite(trained.losses, round_index, self.learning_rate, devices)
         steps = torch.tensor([float(training.schedule.steps_of(split.size)) for split in own.splits])
-        private = training.term.private(before, trained, steps * self.learning_rate)
-        after = ModelStack(trained, private)
+        private = training.term.private(before, trained.parameters, steps * self.learning_rate)
+        after = ModelStack(trained.parameters, private)
         sizes = [float(split.size) for split in self.data.devices]
         view = RoundView(round_index, state.server, participants_of(sizes, [1] * len(sizes), devices))
         sent = self.operator.encode(before, after, view)
-        return LocalRound(weighted_view(self.operator, sent, view), after, losses, sent)
+        memory = None if trained.memory is None else self._memory(state).put(devices, trained.memory)
+        return LocalRound(weighted_view(self.operator, sent, view), after, trained.losses, sent, memory)
+
+    def _memory(self, state: ModelFederation) -> ModelMemory:
+        """What all devices' optimisers remember; nothing yet before the first round."""
+        return state.memory or fresh_memory(self.training.optimiser, state.held.parameters)
 
     def merge(
         self, state: ModelFederation, local: LocalRound[ModelFederation], received: Float[Tensor, "*rows D"]
@@ -87,7 +102,7 @@ class ModelLearner(AbstractLearner[ModelFederation]):
         if len(devices) < len(self.devices):
             private = state.held.put(devices, held).private
             held = ModelStack(expand(server.parameters, len(self.devices)), private)
-        return ModelFederation(server, held, entries)
+        return ModelFederation(server, held, entries, local.memory)
 
     def broadcast_entries(self, state: ModelFederation) -> int:
         return state.broadcast_entries
@@ -105,7 +120,8 @@ class ModelLearner(AbstractLearner[ModelFederation]):
 
     def scores(self, state: ModelFederation, device: int, task: int, head: int | None = None) -> SampleScores:
         split = self.data.tests[task]
-        _, logits = self.base.forward_with(state.server.parameters, split.x)
+        model = self.base.for_task(task if head is None else head)
+        _, logits = model.forward_with(state.server.parameters, split.x)
         return classification_scores(logits, split.y)
 
     def twins(self, state: ModelFederation) -> list[int]:

@@ -70,7 +70,10 @@ class ClassificationHeads(AbstractObjective):
         self, output: Any, mask: Bool[Tensor, "N T"], head: LoRAFactors | None
     ) -> Float[Tensor, "..."]:
         """Scores of the classes, of shape (K, B, C), or (1, N, C) for a head that all share."""
-        pooled = mean_pooling(output.last_hidden_state, mask)
+        return self.answers(mean_pooling(output.last_hidden_state, mask), head)
+
+    def answers(self, pooled: Float[Tensor, "N D"], head: LoRAFactors | None) -> Float[Tensor, "..."]:
+        """The same from the mean hidden states."""
         weight, bias = (self.weight, self.bias) if head is None else (head.a[..., :-1], head.a[..., -1])
         grouped = pooled.view(weight.shape[0] if weight.dim() == 3 else 1, -1, pooled.shape[-1])
         scores = grouped @ weight.to(pooled.dtype).mT + bias.to(pooled.dtype).unsqueeze(-2)

@@ -15,6 +15,7 @@ from airsim.learn.frozen import base_product
 from airsim.learn.lora import AbstractLinear, AdaptedLinear, FrozenLinear, absorb, for_device, merge
 from airsim.learn.losses import cross_entropy
 from airsim.learn.models.base import AbstractBaseModel, Backpropagation, LayerTrace
+from airsim.learn.models.trainable import AbstractTrainable
 
 threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
@@ -95,8 +96,12 @@ class _Tape:
     inners: list[Tensor]
 
 
-class AbstractStagedModel(AbstractBaseModel):
+class AbstractStagedModel(AbstractBaseModel, AbstractTrainable):
     """Forward and backward pass of a chain of stages."""
+
+    # Sums do not mix devices, so another number gives other bits only through the products' shapes.
+    devices_side_by_side = 16
+    heads_differ = False
 
     @property
     @abc.abstractmethod
@@ -112,6 +117,10 @@ class AbstractStagedModel(AbstractBaseModel):
     def entries_per_sample(self) -> int:
         """Real entries that one sample brings to the layers and their outputs, position by position."""
         return sum(stage.ends for stage in self.stages.values())
+
+    def for_task(self, task: int) -> "AbstractStagedModel":
+        """All tasks use the same model."""
+        return self
 
     @property
     def base_weights(self) -> dict[str, Tensor]:

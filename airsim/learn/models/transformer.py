@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.func import functional_call
 
 from airsim.errors import DataError
 from airsim.learn.adapters import LayerShape, LoRAFactors
@@ -171,6 +172,11 @@ class TransformerModel(AbstractModel):
         above = 4 * (total - lower) + 3 * num_upper * attention
         return self.sequence_length * (below + above + adapters)
 
+    def forward_flops_per_sample(self) -> int:
+        """Floating point operations of one text's forward pass without adapters, counted as above."""
+        attention = int(self._config.num_hidden_layers) * 4 * self.sequence_length * self.width
+        return self.sequence_length * (2 * _linear_entries(self.network) + attention)
+
     def with_known_texts(self, texts: Sequence[Int[Tensor, "_ _"]]) -> "TransformerModel":
         """The same model, with what the layers below the lowest adapter give for these texts kept in memory.
 
@@ -202,15 +208,23 @@ class TransformerModel(AbstractModel):
         logits = self.objective.logits(output, mask, head)
         return logits.reshape(*x.shape[:2], *logits.shape[2:])
 
-    def network_output(self, tokens: Int[Tensor, "N T"]) -> tuple[Any, Tensor]:
-        """The network's output and the attention mask, cut to the longest text."""
+    def network_output(
+        self, tokens: Int[Tensor, "N T"], parameters: Mapping[str, Tensor] | None = None
+    ) -> tuple[Any, Tensor]:
+        """The network's output and the attention mask, cut to the longest text.
+
+        `parameters` take the place of the network's own for this pass; not on several threads at once.
+        """
         mask = tokens >= 0
         mask[:, 0] = True  # an empty row must attend to something
         longest = int(mask.sum(dim=1).max())
         tokens, mask = tokens[:, :longest], mask[:, :longest]
         known = None if self.lower is None else self.lower.find(tokens)
+        inputs = {"input_ids": tokens.clamp(min=0), "attention_mask": mask.long()}
         with known_activations(known):
-            output = self.network(input_ids=tokens.clamp(min=0), attention_mask=mask.long())
+            if parameters is None:
+                return self.network(**inputs), mask
+            output = functional_call(self.network, dict(parameters), (), inputs)
         return output, mask
 
 

@@ -19,6 +19,14 @@ from airsim.learn.operators.base import (
     ServerUpdate,
     Transmission,
 )
+from airsim.learn.operators.model_payload import (
+    everything,
+    expand,
+    flatten_model,
+    flatten_moves,
+    flatten_stack,
+    like_parameters,
+)
 from airsim.learn.operators.payload import LiveLayers
 
 Parameters = Mapping[str, Tensor]
@@ -79,10 +87,9 @@ class AbstractModelAveraging(AbstractAggregationOperator[ModelStack, ModelState]
 
     def encode(self, before: ModelStack, after: ModelStack, view: ModelView) -> Transmission:
         """All parameters of each device, or their change."""
-        payload = flatten_stack(after.parameters)
-        if self.sends == "change":
-            payload = payload - flatten_stack(before.parameters)
-        return everything(payload)
+        if self.sends == "factors":
+            return everything(flatten_stack(after.parameters))
+        return everything(flatten_moves(after.parameters, before.parameters))
 
     def decode(self, received: Float[Tensor, "D"], view: ModelView) -> ServerUpdate[ModelState]:
         """The weighted mean."""
@@ -179,8 +186,8 @@ class Scaffold(AbstractAggregationOperator[ModelStack, ModelState]):
 
     def encode(self, before: ModelStack, after: ModelStack, view: ModelView) -> Transmission:
         """The changes of model and control variate."""
-        model = flatten_stack(after.parameters) - flatten_stack(before.parameters)
-        control = flatten_stack(after.private) - flatten_stack(before.private)
+        model = flatten_moves(after.parameters, before.parameters)
+        control = flatten_moves(after.private, before.private)
         return everything(torch.cat((model, control), dim=1))
 
     def decode(self, received: Float[Tensor, "D"], view: ModelView) -> ServerUpdate[ModelState]:
@@ -202,33 +209,3 @@ class Scaffold(AbstractAggregationOperator[ModelStack, ModelState]):
         """All parameters, and the server's control variate."""
         control = {f"control.{name}": x for name, x in update.state.control.items()}
         return dict(update.state.parameters) | control
-
-
-def expand(parameters: Parameters, num_devices: int) -> dict[str, Tensor]:
-    """The same parameters for every device, as views."""
-    return {name: x.expand(num_devices, *x.shape) for name, x in parameters.items()}
-
-
-def flatten_model(parameters: Parameters) -> Float[Tensor, "D"]:
-    """One model's parameters as a vector."""
-    return torch.cat([x.flatten() for x in parameters.values()])
-
-
-def flatten_stack(parameters: Parameters) -> Float[Tensor, "K D"]:
-    """The parameters of many devices, one row each."""
-    return torch.cat([x.flatten(start_dim=1) for x in parameters.values()], dim=1)
-
-
-def like_parameters(vector: Float[Tensor, "D"], like: Parameters) -> dict[str, Tensor]:
-    """A vector as parameters of these shapes: the inverse of `flatten_model`."""
-    parts = vector.split([x.numel() for x in like.values()])
-    return {
-        name: part.reshape(x.shape).to(x.dtype) for (name, x), part in zip(like.items(), parts, strict=True)
-    }
-
-
-def everything(payload: Float[Tensor, "K D"]) -> Transmission:
-    """A payload of which every entry is sent."""
-    return Transmission(
-        payload, torch.ones_like(payload, dtype=torch.bool), payload.new_zeros(len(payload), 0)
-    )
