@@ -117,27 +117,26 @@ class OrthogonalUpload:
     def received(self, streams: RandomStreams, round_index: int) -> Float[Tensor, "K D"]:
         """What the base station makes of every payload."""
         rows = torch.zeros_like(self.payload)
-        for row, one in enumerate(self.receptions):
-            own = self.sent[row]
-            entries = int(own.sum())
+        for row, entries in enumerate(self.sent.sum(dim=1).tolist()):
             if entries:
                 rng = streams.generator("receiver-noise", round_index, self.devices[row])
-                rows[row, own] = self._one(row, one, rng)[:entries]
+                rows[row, self.sent[row]] = self._one(row, entries, rng)
         return rows
 
-    def _one(self, row: int, one: SingleReception, rng: np.random.Generator) -> Float[Tensor, "d"]:
-        own = self.sent[row]
+    def _one(self, row: int, entries: int, rng: np.random.Generator) -> Float[Tensor, "d"]:
+        own, one = self.sent[row], self.receptions[row]
         scale = torch.tensor([self.statistics.scale[row]]).to(self.payload)
         offset = torch.tensor([self.statistics.offset[row]]).to(self.payload)
         symbols = normalise(self.payload[row : row + 1, own], offset, scale)
         air = ScalarGainAir(torch.tensor([one.gain], dtype=torch.complex64), one.noise_std)
-        arrived = air.superpose(symbols, [0]) + air.receiver_noise(symbols.shape[1], rng)
-        return denormalise(arrived, 1.0, float(self.statistics.offset[row]), int(own.sum()))
+        noise = air.receiver_noise(symbols.shape[1], rng).to(symbols.device)
+        arrived = air.superpose(symbols, [0]) + noise
+        return denormalise(arrived, 1.0, float(self.statistics.offset[row]), entries)
 
 
 def symbols_of(sent: Bool[Tensor, "K D"]) -> Int[np.ndarray, "K"]:
     """Complex symbols for the entries that each device really sends."""
-    return np.array([num_symbols(int(count)) for count in sent.sum(dim=1)])
+    return np.array([num_symbols(count) for count in sent.sum(dim=1).tolist()])
 
 
 def statistics_of(

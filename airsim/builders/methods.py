@@ -98,7 +98,8 @@ def _adapter_learner(
     if config.alpha is not None:
         scaling = RankScaling(config.alpha)
     ranks = AdapterRanks(config.shared_rank, 0)
-    layers = initial_adapters(model.layer_shapes, len(data.tests), ranks, config.init_scale, streams).shared
+    start = initial_adapters(model.layer_shapes, len(data.tests), ranks, config.init_scale, streams)
+    layers = start.to(data.device).shared
     server: Any = AdapterState(layers, scaling)
     if scenario.aggregation.method == "fedinc":
         server = one_cluster(layers, scaling, scenario.num_devices)

@@ -124,6 +124,15 @@ def _full_or_count(value: Any) -> Any:
     return _whole(value)
 
 
+def _torch_device(value: Any) -> Any:
+    text = _text(value)
+    if re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", text):
+        return text
+    message = f"'{text}' is no device of torch that is known here: cpu, cuda, mps or xpu, with a number as in cuda:1"
+    hint = "write cuda for a graphics processor" if "gpu" in text.lower() else "write for example cpu, or cuda"
+    raise ProblemsError(Problem(message, hint))
+
+
 def exactly(count: int, example: str) -> BeforeValidator:
     """A list of a fixed length, said in one sentence instead of one complaint per missing item."""
 
@@ -199,6 +208,7 @@ Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_real)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
 Pattern = Annotated[str, BeforeValidator(_text), AfterValidator(_regular_expression)]
+TorchDevice = Annotated[str, BeforeValidator(_torch_device)]
 Slug = Annotated[str, BeforeValidator(_slug)]
 AllOrCount = Annotated[
     Annotated[int, Field(ge=1)] | None,

@@ -33,7 +33,7 @@ def build(layers: Sequence[Layer]) -> Scenario:
         ]
         data = data if unreachable else tree.merge(data, layer.data)
     try:
-        scenario = Scenario.model_validate(data)
+        scenario = Scenario.model_validate(data).written_in(layers)
     except ValidationError as error:
         problems += messages.problems_of(error, Scenario)
     if problems:

@@ -2,21 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from airsim.errors import ScenarioError
-from airsim.scenario import checks, grid, messages, method_checks, names, record_checks, tree
+from airsim.scenario import checks, grid, messages, method_checks, names, record_checks, render, tree
 from airsim.scenario.aggregation import Aggregation
 from airsim.scenario.channel import Allocation, Channel, Uplink
 from airsim.scenario.fields import Count, Natural, Section, Slug
 from airsim.scenario.learning import BaseFile, Learning
 from airsim.scenario.network import Links, Network
-from airsim.scenario.problems import raise_any
+from airsim.scenario.problems import Problem, raise_any
 from airsim.scenario.record import Record
 from airsim.scenario.sweep import Figure, Sweep
 from airsim.scenario.texts import Transformer
@@ -46,6 +46,7 @@ class Scenario(Section):
     record: Record = Field(default_factory=Record)
     sweep: Sweep | None = None
     figures: tuple[Figure, ...] = ()
+    _sources: tree.Sources = PrivateAttr(default=tree.Sources(()))
 
     @classmethod
     def load(cls, source: str | FilePath, overrides: Mapping[str, Any] | None = None) -> "Scenario":
@@ -67,6 +68,16 @@ class Scenario(Section):
 
         layers = [tree.override_layer(key, value) for key, value in overrides.items()]
         return build([tree.Layer(f"scenario {self.name}", self.written(), {}), *layers])
+
+    def written_in(self, layers: Sequence[tree.Layer]) -> "Scenario":
+        """The same scenario, which knows where it was written."""
+        self._sources = tree.Sources(tuple(layers))
+        return self
+
+    def refusal(self, problem: Problem) -> ScenarioError:
+        """What shows only when a run is built, as an error with the file and line that bring it about."""
+        layers = self._sources.layers or (tree.Layer(f"scenario {self.name}", self.written(), {}),)
+        return render.error_of([problem], layers)
 
     @property
     def num_edge_servers(self) -> int:
@@ -98,13 +109,16 @@ class Scenario(Section):
     def fingerprint(self, data_checksum: str, results_version: int, base_checksum: str | None = None) -> str:
         """A name for the results: equal for scenarios that decide the same numbers, 64 hex digits.
 
-        Left out are `name`, `sweep`, `figures` and the path of a base model, which its checksum replaces.
+        Left out are `name`, `sweep`, `figures`, the number of a torch device (not its kind, which decides
+        bits), and the path of a base model, which its checksum replaces.
         """
         decisive = {
             key: value for key, value in self.resolved().items() if key not in ("name", "sweep", "figures")
         }
         peak = quantity.format(self.network.devices.peak_power_w, quantity.POWER)
         decisive = tree.merge(decisive, {"network": {"devices": {"peak_power": peak}}})
+        kind_of_device = self.learning.torch_device.partition(":")[0]
+        decisive = tree.merge(decisive, {"learning": {"torch_device": kind_of_device}})
         model = self.learning.model
         if isinstance(model, Transformer) or isinstance(model.base, BaseFile):
             if base_checksum is None:

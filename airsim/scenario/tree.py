@@ -1,7 +1,7 @@
 """Data of several files laid over each other, and which of them a value came from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airsim.scenario.problems import Path
@@ -22,6 +22,13 @@ class Layer:
     entries: Mapping[Path, Entry | None]
     extended_by: str = ""
     override: Path = ()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a scenario was written, which makes no difference between equal ones."""
+
+    layers: tuple[Layer, ...] = field(compare=False)
 
 
 @dataclass(frozen=True)

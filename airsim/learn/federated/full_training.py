@@ -37,7 +37,7 @@ class FullTraining:
         self, before: ModelStack, data: LocalData, draws: tuple[RandomStreams, int]
     ) -> tuple[Float[Tensor, "K"], dict[str, Tensor]]:
         """Mean losses over the steps, and all devices' parameters afterwards."""
-        losses = torch.zeros(len(data.devices))
+        losses = torch.zeros(len(data.devices), device=data.splits[0].x.device)
         after = {name: x.clone() for name, x in before.parameters.items()}
         for places in self._chunks([split.size for split in data.splits]):
             loss, trained = self._train(before.take(places), data.take(places), draws)
@@ -56,7 +56,7 @@ class FullTraining:
             loss, gradient = self._gradient(now, before, batch.stacked())
             losses.append(loss)
             for name, x in now.items():
-                count = torch.full((len(x), *[1] * (x.ndim - 1)), step + 1)
+                count = torch.full((len(x), *[1] * (x.ndim - 1)), step + 1, device=x.device)
                 self.optimiser.step(x, DenseGradient(gradient[name]), slots[name], count)
         return torch.stack(losses).mean(dim=0), now
 

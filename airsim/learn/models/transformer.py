@@ -21,7 +21,6 @@ from airsim.learn.models.lower_layers import (
     known_activations,
     mark_lower_layers,
     recorded_activations,
-    token_keys,
 )
 from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, installed, is_linear
 
@@ -68,6 +67,18 @@ class TransformerModel(AbstractModel):
     def with_base_weights(self, weights: Mapping[str, Tensor]) -> "TransformerModel":
         """The same network with some of its adapted layers' weights replaced."""
         return dataclasses.replace(self, changed={**self.changed, **weights})
+
+    def to(self, device: torch.device) -> "TransformerModel":
+        """The same model on a device; the network itself is moved, for all models on it."""
+        lower = None if self.lower is None else self.lower.to(device)
+        changed = {name: weight.to(device) for name, weight in self.changed.items()}
+        return dataclasses.replace(
+            self,
+            network=self.network.to(device),
+            objective=self.objective.to(device),
+            lower=lower,
+            changed=changed,
+        )
 
     @property
     def width(self) -> int:
@@ -188,8 +199,7 @@ class TransformerModel(AbstractModel):
             for part in tokens.split(TEXTS_PER_PASS):
                 self.network_output(part)
                 hidden.append(torch.nn.functional.pad(record[0], (0, 0, 0, longest - record[0].shape[1])))
-        rows = {key: row for row, key in enumerate(token_keys(tokens))}
-        return dataclasses.replace(self, lower=LowerActivations(rows, torch.cat(hidden)))
+        return dataclasses.replace(self, lower=LowerActivations(tokens, torch.cat(hidden)))
 
     def _pass(
         self, x: Int[Tensor, "K B T"], layers: Mapping[str, LoRAFactors], scale: float
