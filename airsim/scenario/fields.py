@@ -128,8 +128,12 @@ def _torch_device(value: Any) -> Any:
     text = _text(value)
     if re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", text):
         return text
-    message = f"'{text}' is no device of torch that is known here: cpu, cuda, mps or xpu, with a number as in cuda:1"
-    hint = "write cuda for a graphics processor" if "gpu" in text.lower() else "write for example cpu, or cuda"
+    message = (
+        f"'{text}' is none of torch's devices cpu, cuda, mps and xpu; cuda and xpu may be numbered: cuda:1"
+    )
+    hint = (
+        "write cuda for a GPU of NVIDIA or AMD" if "gpu" in text.lower() else "write for example cpu, or cuda"
+    )
     raise ProblemsError(Problem(message, hint))
 
 

@@ -1,8 +1,8 @@
-"""A second device without a second chip: it computes on the CPU, refuses mixed operands and writes down copies.
+"""A second device without a second chip: it computes on the CPU, refuses mixed operands, notes copies.
 
-Tensors on it say that they are on `DEVICE`, hold real numbers, and are reached only through torch's dispatcher,
-so every operation of a run is seen. An operation of its tensors with others fails as it would on a GPU: numbers
-(tensors without dimensions) and CPU indices are let through, as there. What leaves or enters is recorded.
+Tensors on it say that they are on `DEVICE`, hold real numbers, and are reached through torch's dispatcher
+alone, so every operation of a run is seen. One of its tensors with others fails as on a GPU; numbers (tensors
+without dimensions) and CPU indices are let through, as there. What leaves or enters is recorded.
 """
 
 import traceback
@@ -63,7 +63,7 @@ class PretendTensor(torch.Tensor):
 
 
 class Literals(TorchFunctionMode):
-    """Python's own numbers go to the device by way of the CPU, so that they are not lost and are written down."""
+    """Python's own numbers go to the device by way of the CPU, so that they are neither lost nor unseen."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = dict(options or {})
