@@ -28,6 +28,8 @@ from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, in
 TEXTS_PER_PASS = 128
 # Tokens in one pass with gradients (one device at least). Fixed, for other passes give other bits.
 TOKENS_PER_PASS = 2048
+# A GPU wants more at once; chosen, not measured.
+TOKENS_PER_GPU_PASS = 2**14
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ class TransformerModel(AbstractModel):
         lowest adapter are not passed backwards.
         """
         num_devices, texts, length = batch.x.shape
-        together = max(1, TOKENS_PER_PASS // (texts * length))
+        tokens = TOKENS_PER_PASS if batch.x.device.type == "cpu" else TOKENS_PER_GPU_PASS
+        together = max(1, tokens // (texts * length))
         passes = [
             self._gradient_pass(layers, scale, batch, slice(start, start + together))
             for start in range(0, num_devices, together)
