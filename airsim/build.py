@@ -12,6 +12,7 @@ from airsim.builders.costs import gradient_control_reals
 from airsim.builders.data import build_data, load_source
 from airsim.builders.radio import build_budget, build_uplink
 from airsim.builders.rounds import build_assessment, build_draw, build_server_optimiser
+from airsim.builders.torch_device import build_torch_device
 from airsim.des import Durations, NetworkProfile, OwnWork
 from airsim.errors import blaming
 from airsim.federation import Federation
@@ -66,13 +67,16 @@ def fingerprint(scenario: Scenario) -> str:
 
 @locates_errors
 def build_simulation(scenario: Scenario) -> Simulation:
-    """Objects for one run of this scenario.
+    """Objects for one run of this scenario, on the device where torch is to compute.
+
+    Data, base and adapters are moved there once; random numbers are drawn on the CPU, the same for all.
 
     Raises:
         ScenarioError, DataError: what the scenario asks for cannot be built.
     """
     streams = RandomStreams(scenario.seed)
-    data = build_data(scenario, streams)
+    device = build_torch_device(scenario)
+    data = build_data(scenario, streams).to(device)
     config = scenario.learning.model
     if isinstance(config, Transformer):
         network = texts.build_transformer(text_methods.network_for(scenario, config), data, streams)
@@ -81,7 +85,8 @@ def build_simulation(scenario: Scenario) -> Simulation:
         adapters = texts.text_adapters(scenario, config, network, len(data.tests), streams)
         return _gradient_rounds(scenario, data, (network, adapters), streams)
     assert isinstance(scenario.learning.data, ImageData)
-    model = bases.build_base(config, bases.base_plan(config, scenario.learning.data), data, streams)
+    plan = bases.base_plan(config, scenario.learning.data)
+    model = bases.build_base(config, plan, data, streams).to(device)
     if scenario.aggregation.method != GRADIENT_METHOD:
         return _method_rounds(scenario, data, model, streams)
     own = scenario.learning.adapters
@@ -94,7 +99,7 @@ def _gradient_rounds(
     scenario: Scenario, data: FederatedData, start: tuple[AbstractModel, DualAdapters], streams: RandomStreams
 ) -> Simulation:
     """One gradient per device and round, of a shared and a personal adapter."""
-    learning, (model, adapters) = scenario.learning, start
+    learning, (model, adapters) = scenario.learning, (start[0], start[1].to(data.device))
     ranks = AdapterRanks(learning.adapters.shared_rank, learning.adapters.personal_rank)
     cohort = Cohort(data, learning.batch, streams, learning.learning_rate)
     operator = AirPFedLoRA(learning.learning_rate, build_server_optimiser(scenario))

@@ -24,7 +24,7 @@ from airsim.learn.federated.base import AbstractLearner, LocalRound
 from airsim.learn.operators.base import OnAir
 from airsim.orthogonal import OrthogonalUplink, OrthogonalUpload, statistics_of, symbols_of
 from airsim.participation import Present
-from airsim.payloads import PayloadRows
+from airsim.payloads import PayloadRows, doubles
 from airsim.radio import num_symbols, uplink_s
 from airsim.randomness import RandomStreams
 from airsim.transmission import Upload, relative_error, transmit
@@ -72,7 +72,7 @@ class MethodEngine:
                 "Lower learning.learning_rate or learning.adapters.scale"
             )
         sizes = present.federation.data_sizes
-        loss = float(sizes @ local.losses.double().numpy() / sizes.sum())
+        loss = float(sizes @ doubles(local.losses) / sizes.sum())
         self.metrics = {"loss": loss, **present.metrics}
         if self.learner.operator.on_air is OnAir.NONLINEAR:
             return self._begin_one_by_one(round_index, local)
@@ -117,7 +117,7 @@ class MethodEngine:
         entries, devices = payload.shape[1], len(payload)
         federation = replace(
             self._present.federation,
-            data_sizes=local.weights.double().numpy(),
+            data_sizes=doubles(local.weights),
             symbols_shared=num_symbols(entries),
         )
         chunk = GradientChunk(
@@ -148,7 +148,7 @@ class MethodEngine:
         payload, symbols = sent.payload.float(), symbols_of(sent.sent)
         statistics = statistics_of(uplink.normalisation, payload, sent.sent)
         receptions = uplink.receptions(round_index, statistics, symbols)
-        weights = local.weights.double().numpy()
+        weights = doubles(local.weights)
         upload = self._upload = OrthogonalUpload(
             present.devices, payload, sent.sent, statistics, receptions, weights
         )
@@ -176,7 +176,7 @@ class MethodEngine:
 
     def _received_one_by_one(self, upload: OrthogonalUpload, round_index: int) -> Float[Tensor, "K D"]:
         received = upload.received(self._streams, round_index)
-        weights = torch.from_numpy(upload.weights)
+        weights = torch.from_numpy(upload.weights).to(received.device)
         error, ideal = (weights @ rows.double() for rows in (received - upload.payload, upload.payload))
         entries, reference = max(ideal.shape[0], 1), max(upload.reference_std, 1e-300)
         realised = float(error.square().sum()) / entries / reference**2

@@ -119,10 +119,10 @@ class OrthogonalUpload:
 
         An entry that a device does not send meets none of that device's noise.
         """
-        weights = torch.from_numpy(self.weights)
+        weights = torch.from_numpy(self.weights).to(self.payload.device)
+        noise = torch.tensor([one.noise_std**2 for one in self.receptions], dtype=weights.dtype)
         error = weights @ (self._rows(lambda row: None) - self.payload).double()
-        noise = np.array([one.noise_std**2 for one in self.receptions])
-        heard = self.weights**2 * noise @ self.sent.double().numpy()
+        heard = (weights.square() * noise.to(weights.device)) @ self.sent.double()
         entries = max(self.payload.shape[1], 1)
         return float(error.square().sum() + heard.sum()) / entries / max(self.reference_std**2, 1e-300)
 
@@ -133,13 +133,12 @@ class OrthogonalUpload:
     def _rows(self, noise: Callable[[int], np.random.Generator | None]) -> Float[Tensor, "K D"]:
         """What arrives of every payload, without noise where a row has no generator."""
         rows = torch.zeros_like(self.payload)
-        for row, own in enumerate(self.sent):
-            entries = int(own.sum())
+        for row, entries in enumerate(self.sent.sum(dim=1).tolist()):
             if entries:
-                rows[row, own] = self._one(row, noise(row))[:entries]
+                rows[row, self.sent[row]] = self._one(row, entries, noise(row))
         return rows
 
-    def _one(self, row: int, rng: np.random.Generator | None) -> Float[Tensor, "d"]:
+    def _one(self, row: int, entries: int, rng: np.random.Generator | None) -> Float[Tensor, "d"]:
         one, own = self.receptions[row], self.sent[row]
         scale = torch.tensor([self.statistics.scale[row]]).to(self.payload)
         offset = torch.tensor([self.statistics.offset[row]]).to(self.payload)
@@ -147,13 +146,13 @@ class OrthogonalUpload:
         air = ScalarGainAir(torch.tensor([one.gain], dtype=torch.complex64), one.noise_std)
         arrived = air.superpose(symbols, [0])
         if rng is not None:
-            arrived = arrived + air.receiver_noise(symbols.shape[1], rng)
-        return denormalise(arrived, 1.0, float(self.statistics.offset[row]), int(own.sum()))
+            arrived = arrived + air.receiver_noise(symbols.shape[1], rng).to(symbols.device)
+        return denormalise(arrived, 1.0, float(self.statistics.offset[row]), entries)
 
 
 def symbols_of(sent: Bool[Tensor, "K D"]) -> Int[np.ndarray, "K"]:
     """Complex symbols for the entries that each device really sends."""
-    return np.array([num_symbols(int(count)) for count in sent.sum(dim=1)])
+    return np.array([num_symbols(count) for count in sent.sum(dim=1).tolist()])
 
 
 def statistics_of(

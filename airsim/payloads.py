@@ -62,7 +62,7 @@ class PayloadRows(AbstractPayloads):
 
     def statistics(self, rule: AbstractNormalisation) -> RoundStatistics:
         seen = [
-            (rule.statistics(chunk.shared), rule.statistics(chunk.personal), chunk.losses.double().numpy())
+            (rule.statistics(chunk.shared), rule.statistics(chunk.personal), doubles(chunk.losses))
             for chunk in self.chunks()
         ]
         shared, personal, losses = zip(*seen, strict=True)
@@ -101,12 +101,12 @@ class PassedPayloads(AbstractPayloads):
 
     def statistics(self, rule: AbstractNormalisation) -> RoundStatistics:
         moments = self.cohort_pass.moments()
-        mean = moments.payloads.sums.double().numpy() / np.maximum(moments.payloads.entries, 1)
-        square = moments.payloads.squares.double().numpy() / np.maximum(moments.payloads.entries, 1)
+        mean = doubles(moments.payloads.sums) / np.maximum(moments.payloads.entries, 1)
+        square = doubles(moments.payloads.squares) / np.maximum(moments.payloads.entries, 1)
         shared, personal = (
             rule.of_moments(mean[:, stream], square[:, stream]) for stream in (SHARED, PERSONAL)
         )
-        return RoundStatistics(shared, personal, moments.losses.double().numpy())
+        return RoundStatistics(shared, personal, doubles(moments.losses))
 
     def sums(
         self, statistics: RoundStatistics, uplink: PreparedUplink, federation: Federation
@@ -129,7 +129,7 @@ class PassedPayloads(AbstractPayloads):
 
 
 def _stream_sums(sums: Float[Tensor, "3 D"], offsets: Float[np.ndarray, "3"]) -> StreamSums:
-    real, imaginary, wanted = pack(sums - torch.from_numpy(offsets).to(sums.dtype)[:, None])
+    real, imaginary, wanted = pack(sums - torch.from_numpy(offsets).to(sums)[:, None])
     return StreamSums(real + 1j * imaginary, wanted)
 
 
@@ -147,9 +147,14 @@ def _symbols(
 ) -> Complex[Tensor, "K S"]:
     payload, seen = (chunk.personal if stream else chunk.shared), statistics.of_stream(stream)
     devices = [chunk.devices[place] for place in places]
-    offset = torch.from_numpy(seen.offset[devices]).to(payload.dtype)
-    scale = torch.from_numpy(seen.scale[devices]).to(payload.dtype)
+    offset = torch.from_numpy(seen.offset[devices]).to(payload)
+    scale = torch.from_numpy(seen.scale[devices]).to(payload)
     return normalise(payload[places], offset, scale)
+
+
+def doubles(numbers: Float[Tensor, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """A few numbers per device, which come to the design from wherever torch computes."""
+    return numbers.double().cpu().numpy()
 
 
 def _joined(parts: tuple[PayloadStatistics, ...]) -> PayloadStatistics:

@@ -121,7 +121,8 @@ def _simulate_into(folder: Path, name: str, scenario: Scenario, on_round: OnRoun
             (draft / store.TIMELINE).open("w", encoding="utf-8") as timeline,
         ):
             rounds = _run(scenario, simulation, _Recorder(on_round, metrics, timeline))
-        save_file(simulation.engine.named_tensors(), draft / store.ADAPTERS)
+        learned = {name: tensor.cpu() for name, tensor in simulation.engine.named_tensors().items()}
+        save_file(learned, draft / store.ADAPTERS)
         manifest = {
             "fingerprint": name,
             "name": scenario.name,

@@ -68,7 +68,7 @@ def _receive(
     mean = float(federation.aggregation_weights[stream] @ upload.statistics.of_stream(stream).offset[members])
     rng = streams.generator("receiver-noise", upload.round_index, federation.receiver_of(stream))
     clean = air.receive(superposed)
-    noisy = clean + air.receiver_noise(ideal.shape[0], rng)
+    noisy = clean + air.receiver_noise(ideal.shape[0], rng).to(clean.device)
     reference_std = upload.uplink.reference_std
     return StreamOutcome(
         aggregate=denormalise(noisy, reference_std, mean, entries),

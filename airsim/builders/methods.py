@@ -105,7 +105,8 @@ def _adapter_learner(
     with blaming("learning.adapters.shared_rank", "aggregation.method", "learning.model.hidden"):
         _require_basis(scenario.aggregation.method, model, config.shared_rank)
     ranks = AdapterRanks(config.shared_rank, 0)
-    layers = initial_adapters(model.layer_shapes, len(data.tests), ranks, config.init_scale, streams).shared
+    start = initial_adapters(model.layer_shapes, len(data.tests), ranks, config.init_scale, streams)
+    layers = start.to(data.device).shared
     server: Any = AdapterState(layers, scaling)
     if scenario.aggregation.method == "fedinc":
         server = one_cluster(layers, scaling, scenario.num_devices)

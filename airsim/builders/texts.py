@@ -99,6 +99,7 @@ def build_transformer(config: Transformer, data: FederatedData, streams: RandomS
         _require_positions(config, network)
     with blaming("learning.model.adapted_layers", "learning.model.network"):
         model = adapt(network, config.adapted_layers, heads, config.tokens, DTYPES[config.dtype])
+    model = model.to(data.device)
     if config.keep_lower_layers and model.num_lower_layers:
         return model.with_known_texts([split.x for split in (*data.devices, *data.tests)])
     return model
@@ -126,7 +127,7 @@ def text_adapters(
         return adapters
     heads = model.objective
     assert isinstance(heads, ClassificationHeads)
-    return with_trained_heads(adapters, heads)
+    return with_trained_heads(adapters.to(heads.weight.device), heads)
 
 
 @functools.cache

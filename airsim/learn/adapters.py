@@ -48,6 +48,10 @@ class LoRAFactors:
         chosen = index if isinstance(index, int) else list(index)
         return LoRAFactors(self.a[chosen], self.b[chosen])
 
+    def to(self, device: torch.device) -> "LoRAFactors":
+        """The same factors on a device."""
+        return LoRAFactors(self.a.to(device), self.b.to(device))
+
     def expand(self, num_devices: int) -> "LoRAFactors":
         """The same factors for every device: a view with one more leading axis."""
         a, b = self.a, self.b
@@ -94,6 +98,14 @@ class DualAdapters:
         """One leading entry per device: the shared adapter expanded, the personal ones chosen by task."""
         shared = {name: factors.expand(len(tasks)) for name, factors in self.shared.items()}
         return DualAdapters(shared, {name: factors.take(tasks) for name, factors in self.personal.items()})
+
+    def to(self, device: torch.device) -> "DualAdapters":
+        """The same adapters on a device."""
+        shared, personal = (
+            {name: factors.to(device) for name, factors in part.items()}
+            for part in (self.shared, self.personal)
+        )
+        return DualAdapters(shared, personal)
 
     def named_tensors(self) -> dict[str, Tensor]:
         """Every factor under a plain name such as ``personal.layer0.a``, for a file."""

@@ -78,7 +78,7 @@ class Cohort:
         return devices
 
     def rows(self, device: int, round_index: int) -> Int[Tensor, "B"]:
-        """Which of its samples a device uses in a round."""
+        """Which of its samples a device uses in a round, drawn on the CPU wherever the samples are."""
         size, held = self.samples_per_round(device), self.data.devices[device].size
         if size == held:
             return torch.arange(held)
@@ -105,7 +105,7 @@ class Cohort:
         def compute(members: list[int]) -> GradientChunk:
             return self._chunk(model, adapters, scale, round_index, members)
 
-        for chunk in in_order(compute, groups):
+        for chunk in in_order(compute, groups, device=self.data.device):
             self.require_finite(chunk.devices, chunk.losses, round_index)
             yield chunk
 
@@ -122,8 +122,9 @@ class Cohort:
         for task, members in groups:
             batch = pad([self._draw(device, round_index) for device in members])
             parts.append(model.for_task(task).device_gradients(adapters.for_task(task), scale, batch))
-        back = torch.from_numpy(np.argsort([device for _, members in groups for device in members]))
         gradients = _join(parts)
+        order = np.argsort([device for _, members in groups for device in members])
+        back = torch.from_numpy(order).to(gradients.losses.device)
         shared, personal = _payloads(gradients.layers, adapters)
         tasks = tuple(self.data.task_of_device[device] for device in devices)
         return GradientChunk(tuple(devices), tasks, gradients.losses[back], shared[back], personal[back])
@@ -148,7 +149,7 @@ class Cohort:
         split = self.data.devices[device]
         if self.samples_per_round(device) == split.size:
             return split
-        chosen = self.rows(device, round_index)
+        chosen = self.rows(device, round_index).to(split.x.device)
         return Split(split.x[chosen], split.y[chosen])
 
     def require_finite(self, devices: Sequence[int], losses: Float[Tensor, "K"], round_index: int) -> None:

@@ -53,9 +53,10 @@ class CohortPass:
 
     def moments(self) -> CohortMoments:
         """Loss, mean and mean square of each participant's payloads."""
-        nothing = torch.zeros(0, len(self.participants), 2)
+        nothing = torch.zeros(0, len(self.participants), 2, device=self._device)
         parts = list(self._by_task(nothing))
-        back = torch.tensor([place for _, places, _ in parts for place in places]).argsort()
+        order = torch.tensor([place for _, places, _ in parts for place in places]).argsort()
+        back = order.to(self._device)
         seen = [part for _, _, part in parts]
         payloads = PayloadMoments(
             torch.cat([part.moments.sums for part in seen])[back],
@@ -68,8 +69,8 @@ class CohortPass:
 
     def sums(self, weights: Float[Tensor, "V P 2"]) -> CohortSums:
         """Sums of the payloads, weighed by `weights[..., SHARED]` and `weights[..., PERSONAL]`."""
-        shared, personal = torch.zeros(()), {}
-        for task, _, part in self._by_task(weights):
+        shared, personal = torch.zeros((), device=self._device), {}
+        for task, _, part in self._by_task(weights.to(self._device)):
             own_shared, personal[task] = self._payloads(part)
             shared = shared + own_shared
         return CohortSums(shared, personal)
@@ -95,6 +96,10 @@ class CohortPass:
     @cached_property
     def _rows(self) -> list[Int[Tensor, "_"]]:
         return [self.cohort.rows(device, self.round_index) for device in self.participants]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.pool.known.samples.x.device
 
     @property
     def _layout(self) -> StreamLayout:

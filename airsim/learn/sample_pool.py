@@ -27,7 +27,7 @@ class SamplePool:
         weights = [torch.full((len(chosen),), 1.0 / len(chosen)) for chosen in rows]
         table, weighing = (pad_sequence(column, batch_first=True) for column in (places, weights))
         samples = self.known.samples
-        return gather(samples, table, self.known.product, weighing.to(samples.x))
+        return gather(samples, table.to(samples.x.device), self.known.product, weighing.to(samples.x))
 
 
 def sample_pool(model: AbstractBaseModel, splits: Sequence[Split], adapted: Collection[str]) -> SamplePool:

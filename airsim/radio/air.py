@@ -3,6 +3,7 @@ r"""Two implementations of one medium: every antenna, or one scalar gain per dev
 Both are linear in the symbols, so a cohort may pass in chunks whose contributions are added. Under
 flat fading and white noise the scalar form is the same sum after the beamformer,
 :math:`g_k = m^H h_k b_k` with noise :math:`\mathcal{CN}(0, \sigma^2 \|m\|^2)`, at a fraction of the work.
+Symbols stay on their device, to which the few numbers of the design follow them.
 """
 
 import abc
@@ -31,7 +32,7 @@ class AbstractAir(abc.ABC):
 
     @abc.abstractmethod
     def receiver_noise(self, num_symbols: int, rng: np.random.Generator) -> Complex[Tensor, "S"]:
-        """A draw of the noise after combining."""
+        """A draw of the noise after combining, on the CPU, so that it is the same on any device."""
 
 
 @final
@@ -43,7 +44,7 @@ class ScalarGainAir(AbstractAir):
     noise_std: float
 
     def superpose(self, symbols: Complex[Tensor, "K S"], rows: Sequence[int]) -> Complex[Tensor, "S"]:
-        return self.gains[list(rows)] @ symbols
+        return self.gains[list(rows)].to(symbols.device) @ symbols
 
     def receive(self, superposed: Complex[Tensor, "S"]) -> Complex[Tensor, "S"]:
         return superposed
@@ -64,10 +65,11 @@ class AntennaLevelAir(AbstractAir):
 
     def superpose(self, symbols: Complex[Tensor, "K S"], rows: Sequence[int]) -> Complex[Tensor, "N S"]:
         picked = list(rows)
-        return superpose(precode(symbols, self.transmit_scalars[picked]), self.channel[picked])
+        scalars, channel = (x[picked].to(symbols.device) for x in (self.transmit_scalars, self.channel))
+        return superpose(precode(symbols, scalars), channel)
 
     def receive(self, superposed: Complex[Tensor, "N S"]) -> Complex[Tensor, "S"]:
-        return beamform(superposed, self.receive_beamformer)
+        return beamform(superposed, self.receive_beamformer.to(superposed.device))
 
     def receiver_noise(self, num_symbols: int, rng: np.random.Generator) -> Complex[Tensor, "S"]:
         shape = (self.receive_beamformer.shape[0], num_symbols)

@@ -112,7 +112,7 @@ class RootMeanSquare(AbstractNormalisation):
 
     def statistics(self, payload: Float[Tensor, "K D"]) -> PayloadStatistics:
         square = payload.double().square().sum(dim=1) / max(payload.shape[1], 1)
-        return PayloadStatistics(np.zeros(payload.shape[0]), square.sqrt().numpy())
+        return PayloadStatistics(np.zeros(payload.shape[0]), square.sqrt().cpu().numpy())
 
     def of_moments(
         self, mean: Float[np.ndarray, "K"], second_moment: Float[np.ndarray, "K"]
@@ -128,7 +128,7 @@ def _mean_and_deviation(payload: Float[Tensor, "K D"]) -> PayloadStatistics:
     wide = payload.double()
     mean = wide.sum(dim=1) / entries
     deviation = ((wide - mean[:, None]).square().sum(dim=1) / entries).sqrt()
-    return PayloadStatistics(mean.numpy(), deviation.numpy())
+    return PayloadStatistics(mean.cpu().numpy(), deviation.cpu().numpy())
 
 
 def _deviation_of_moments(

@@ -124,6 +124,19 @@ def _full_or_count(value: Any) -> Any:
     return _whole(value)
 
 
+def _torch_device(value: Any) -> Any:
+    text = _text(value)
+    if re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", text):
+        return text
+    message = (
+        f"'{text}' is none of torch's devices cpu, cuda, mps and xpu; cuda and xpu may be numbered: cuda:1"
+    )
+    hint = (
+        "write cuda for a GPU of NVIDIA or AMD" if "gpu" in text.lower() else "write for example cpu, or cuda"
+    )
+    raise ProblemsError(Problem(message, hint))
+
+
 def exactly(count: int, example: str) -> BeforeValidator:
     """A list of a fixed length, said in one sentence instead of one complaint per missing item."""
 
@@ -199,6 +212,7 @@ Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_real)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
 Pattern = Annotated[str, BeforeValidator(_text), AfterValidator(_regular_expression)]
+TorchDevice = Annotated[str, BeforeValidator(_torch_device)]
 Slug = Annotated[str, BeforeValidator(_slug)]
 AllOrCount = Annotated[
     Annotated[int, Field(ge=1)] | None,

@@ -18,6 +18,7 @@ from airsim.scenario.fields import (
     Positive,
     Section,
     Text,
+    TorchDevice,
     default_kind,
     exactly,
 )
@@ -226,7 +227,10 @@ Data = Annotated[ImageData | TextData, Field(discriminator="kind"), default_kind
 
 
 class Learning(Section):
-    """What is learned, who takes part in a round, and how devices train and receivers step."""
+    """What is learned, who takes part in a round, and how devices train and receivers step.
+
+    `torch_device` is where torch computes; whether it is here shows when a run is built.
+    """
 
     model: Model = Field(default_factory=Mlp)
     data: Data = Field(default_factory=ImageData)
@@ -236,6 +240,7 @@ class Learning(Section):
     training: Training = Field(default_factory=Training)
     server: Server = Field(default_factory=Server)
     participation: Participation = Field(default_factory=Participation)
+    torch_device: TorchDevice = "cpu"
 
     @model_validator(mode="after")
     def _check(self) -> "Learning":

@@ -110,13 +110,16 @@ class Scenario(Section):
     def fingerprint(self, data_checksum: str, results_version: int, base_checksum: str | None = None) -> str:
         """A name for the results: equal for scenarios that decide the same numbers, 64 hex digits.
 
-        Left out are `name`, `sweep`, `figures` and the path of a base model, which its checksum replaces.
+        Left out are `name`, `sweep`, `figures`, the number of a torch device (not its kind, which decides
+        bits), and the path of a base model, which its checksum replaces.
         """
         decisive = {
             key: value for key, value in self.resolved().items() if key not in ("name", "sweep", "figures")
         }
         peak = quantity.format(self.network.devices.peak_power_w, quantity.POWER)
         decisive = tree.merge(decisive, {"network": {"devices": {"peak_power": peak}}})
+        kind_of_device = self.learning.torch_device.partition(":")[0]
+        decisive = tree.merge(decisive, {"learning": {"torch_device": kind_of_device}})
         model = self.learning.model
         if isinstance(model, Transformer) or isinstance(model.base, BaseFile):
             if base_checksum is None:

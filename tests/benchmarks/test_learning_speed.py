@@ -52,7 +52,7 @@ def weighted_round(model, layers, pool, rows, threads=1):
     """One round with weights given: sums over all devices, and everybody's mean and second moment."""
     layout = StreamLayout({name: (factors.rank,) for name, factors in layers.items()})
     one_pass = WeightedPass(model, model.merged_linears(layers, 1.0), layout)
-    weights = torch.full((1, len(rows), 1), 1 / len(rows))
+    weights = torch.full((1, len(rows), 1), 1 / len(rows), device=rows.device)
     _, product = PRODUCTS[id(pool)]
 
     def draw(devices):

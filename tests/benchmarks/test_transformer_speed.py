@@ -49,7 +49,7 @@ def plain_loop(network, factors, head, batch):
     for name, own in factors.items():
         plain.set_submodule(name, PlainAdapter(plain.get_submodule(name), own))
     trained = [parameter for parameter in plain.parameters() if parameter.requires_grad]
-    mask = torch.ones(TEXTS, TOKENS, dtype=torch.long)
+    mask = torch.ones_like(batch.x[0])
 
     def gradients():
         found = []

@@ -6,8 +6,9 @@ from typing import get_args
 
 import pytest
 import torch
+from pretend_device import DEVICE, pretending
 
-from airsim import Scenario, run
+from airsim import Scenario, build, run
 from airsim.build import build_simulation, fingerprint
 from airsim.builders.costs import adapter_sizes
 from airsim.errors import DataError, ScenarioError
@@ -28,6 +29,32 @@ def test_two_tasks_of_texts_are_learned_over_the_air(scenario):
     assert metrics["loss"][-1] < metrics["loss"][0] / 2
     assert 0 < metrics["pi_realised"][-1] < 1e-2
     assert len(metrics["accuracy_per_task"][-1]) == 2
+
+
+@pytest.mark.parametrize("method", ["airpfed-lora", "ps"])
+def test_a_round_of_texts_on_another_device_copies_neither_tokens_nor_payloads(scenario, method, monkeypatch):
+    changes = {"learning__model__heads": "trained" if method == GRADIENT_METHOD else "frozen"}
+    if method != GRADIENT_METHOD:
+        changes |= {
+            "aggregation__method": method,
+            "learning__adapters": {"shared_rank": 2, "personal_rank": 0},
+        }
+    small = scenario(**changes)
+    wanted = build_simulation(small).engine
+    monkeypatch.setattr(build, "build_torch_device", lambda scenario: DEVICE)
+    with pretending() as copies:
+        found = build_simulation(small).engine
+        before = len(copies)
+        for engine in (found, wanted):
+            engine.begin(0, range(4))
+            engine.finish(0)
+        large = [copy for copy in copies[before:] if copy.entries > 24 and copy.dtype != torch.int64]
+        assert {copy.where.partition(":")[0] for copy in large} == {"transmission.py"}  # noise
+        assert all(copy.entries <= 4 for copy in copies[before:] if copy.way == "from")
+        tested = found.evaluate()
+    for key in ("loss", "pi_realised", "reference_std"):
+        assert found.metrics[key] == pytest.approx(wanted.metrics[key], rel=1e-4)
+    assert tested["test_loss"] == pytest.approx(wanted.evaluate()["test_loss"], rel=1e-4)
 
 
 def test_trained_heads_travel_with_the_personal_payload_and_change_the_phases_shares(scenario):

@@ -35,6 +35,8 @@ def test_an_error_shows_the_line_and_points_at_the_place(message):
         ("seed: 1.5", "seed: a whole number is expected, not 1.5", "write for example 10"),
         ("seed: true", "seed: a whole number is expected, not true", "write for example 10"),
         ("seed: -1", "seed: -1 is too small", "write at least 0"),
+        ("learning: {torch_device: gpu}", "learning.torch_device: 'gpu' is none of torch's", "write cuda"),
+        ("learning: {torch_device: cpu:1}", "'cpu:1' is none of torch's devices", "write for example cpu"),
         ("stop: {rounds: '5'}", "stop.rounds: a whole number is expected, not the text '5'", "example 10"),
         (
             "network: {edge_servers: {ring_radius: 20 W}}",

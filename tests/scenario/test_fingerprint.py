@@ -23,6 +23,7 @@ def fingerprint(**changes):
         {"learning": {"learning_rate": 0.15, "batch": "full"}},
         {"learning": {"model": {"base": {"kind": "pretrained"}}, "adapters": {}}},
         {"learning": {"adapters": {"scale": 1}}},
+        {"learning": {"torch_device": "cpu"}},
         {"stop": {"rounds": 3e2}},
         {"name": "another-name"},
         {"sweep": {"grid": {"stop.rounds": [1, 2]}}, "figures": [{"x": "stop.rounds"}]},
@@ -41,11 +42,17 @@ def test_what_does_not_change_the_numbers_does_not_change_the_fingerprint(change
         {"learning": {"learning_rate": 0.150001}},
         {"learning": {"model": {"base": {"kind": "random"}}}},
         {"learning": {"data": {"tasks": [{}, {}]}}},
+        {"learning": {"torch_device": "cuda"}},
         {"record": {"evaluate_every": 20}},
     ],
 )
 def test_what_changes_the_numbers_changes_the_fingerprint(changes):
     assert fingerprint(**changes) != fingerprint()
+
+
+def test_the_kind_of_a_device_decides_bits_and_its_number_does_not():
+    names = {name: fingerprint(learning={"torch_device": name}) for name in ("cuda", "cuda:1", "mps")}
+    assert names["cuda"] == names["cuda:1"] != names["mps"]
 
 
 def test_the_order_of_fields_is_irrelevant():

@@ -1,6 +1,6 @@
 """Turn one image source into tasks that share a shift of the camera but disagree about two labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,10 @@ class Split:
     def size(self) -> int:
         """Number of samples."""
         return self.x.shape[0]
+
+    def to(self, device: torch.device) -> "Split":
+        """The same samples on a device."""
+        return Split(self.x.to(device), self.y.to(device))
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,16 @@ class FederatedData:
     def num_features(self) -> int:
         """Pixels of an image."""
         return self.public.x.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where devices' samples and test sets are, and so where torch computes."""
+        return self.tests[0].x.device
+
+    def to(self, device: torch.device) -> "FederatedData":
+        """The same data there, but for the public split: bases are trained on the CPU, the same for all."""
+        devices, tests = (tuple(split.to(device) for split in part) for part in (self.devices, self.tests))
+        return replace(self, devices=devices, tests=tests)
 
 
 def build_federated_data(source: ImageSource, plan: FederationPlan, streams: RandomStreams) -> FederatedData:

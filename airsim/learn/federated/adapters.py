@@ -99,7 +99,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
     ) -> tuple[Float[Tensor, "K"], AdapterStack, OptimiserState]:
         """Devices of one kind side by side."""
         devices, before = cohort
-        losses, after = torch.zeros(len(devices)), before
+        losses, after = torch.zeros(len(devices), device=self.data.device), before
         memory = self._memory(before) if state.memory is None else state.memory.take(devices)
         term, samples = self.operator.local_term(before, devices), self._samples(state.model)
         for rank, task, rows in self._groups(devices, before.ranks):

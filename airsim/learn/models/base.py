@@ -4,6 +4,7 @@ import abc
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -72,6 +73,10 @@ class AbstractModel(abc.ABC):
     @abc.abstractmethod
     def with_base_weights(self, weights: Mapping[str, Tensor]) -> "AbstractModel":
         """The same model with some of them replaced; this one is left as it is."""
+
+    @abc.abstractmethod
+    def to(self, device: torch.device) -> "AbstractModel":
+        """The same model on a device; it computes there from then on."""
 
     @abc.abstractmethod
     def for_task(self, task: int) -> "AbstractModel":

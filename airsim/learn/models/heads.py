@@ -50,6 +50,10 @@ class AbstractObjective(abc.ABC):
     def for_devices(self, tasks: Sequence[int]) -> "AbstractObjective":
         """What devices of these tasks use together, one leading entry each."""
 
+    @abc.abstractmethod
+    def to(self, device: torch.device) -> "AbstractObjective":
+        """The same objective on a device."""
+
 
 @final
 @dataclass(frozen=True)
@@ -102,6 +106,10 @@ class ClassificationHeads(AbstractObjective):
         chosen = list(tasks)
         return ClassificationHeads(self.weight[chosen], self.bias[chosen], self.num_classes[chosen])
 
+    def to(self, device: torch.device) -> "ClassificationHeads":
+        """The same heads on a device."""
+        return ClassificationHeads(self.weight.to(device), self.bias.to(device), self.num_classes.to(device))
+
 
 @final
 @dataclass(frozen=True)
@@ -139,6 +147,10 @@ class NextToken(AbstractObjective):
 
     def for_devices(self, tasks: Sequence[int]) -> "NextToken":
         """All devices predict the next token."""
+        return self
+
+    def to(self, device: torch.device) -> "NextToken":
+        """There is nothing to move."""
         return self
 
 

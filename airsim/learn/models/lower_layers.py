@@ -2,15 +2,19 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
+# An odd number without pattern: the multiplier of MMIX's generator.
+_MULTIPLIER = 6364136223846793005
 _KNOWN: ContextVar[Tensor | None] = ContextVar("known activations", default=None)
 
 
@@ -21,21 +25,40 @@ class LowerActivations:
     Exact as long as base and tokens are fixed. A row takes ``T D`` floats: 49 kB at 32 tokens of width 384.
     """
 
-    row_of_tokens: Mapping[bytes, int]
+    tokens: Int[Tensor, "M T"]
     hidden: Float[Tensor, "M T D"]
 
-    def find(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T D"] | None:
-        """The hidden states of these rows; None where one of them is not known."""
-        rows = [self.row_of_tokens.get(key) for key in token_keys(tokens)]
-        known = [row for row in rows if row is not None]
-        if len(known) < len(rows) or tokens.shape[1] > self.hidden.shape[1]:
+    def find(self, tokens: Int[Tensor, "N t"]) -> Float[Tensor, "N t D"] | None:
+        """The hidden states of these rows, of equal rows the last; None where one of them is not known.
+
+        Rows are looked up by a sum of their tokens and then compared, all where they are: nothing but the
+        answer whether all are known leaves the device.
+        """
+        length = tokens.shape[1]
+        if length > self.tokens.shape[1]:
             return None
-        return self.hidden[known, : tokens.shape[1]]
+        wanted = pad(tokens, (0, self.tokens.shape[1] - length), value=-1)
+        order, sums = self._by_sum
+        rows = order[(torch.searchsorted(sums, token_sums(wanted), right=True) - 1).clamp(min=0)]
+        if not torch.equal(self.tokens[rows], wanted):
+            return None
+        return self.hidden[rows, :length]
+
+    def to(self, device: torch.device) -> "LowerActivations":
+        """The same on a device."""
+        return LowerActivations(self.tokens.to(device), self.hidden.to(device))
+
+    @cached_property
+    def _by_sum(self) -> tuple[Int[Tensor, "M"], Int[Tensor, "M"]]:
+        """Rows in the order of their sums, equal ones as they stand, and these sums."""
+        sums, order = token_sums(self.tokens).sort(stable=True)
+        return order, sums
 
 
-def token_keys(tokens: Int[Tensor, "N T"]) -> list[bytes]:
-    """What a row is known by: its tokens without the padding."""
-    return [row[row >= 0].numpy().tobytes() for row in tokens.cpu()]
+def token_sums(tokens: Int[Tensor, "N T"]) -> Int[Tensor, "N"]:
+    """A number for every row, the same for equal rows: a polynomial in its tokens, modulo 2^64."""
+    powers = tokens.new_full((tokens.shape[1],), _MULTIPLIER).cumprod(dim=0)
+    return ((tokens + 2) * powers).sum(dim=1)
 
 
 class LowerLayer(torch.nn.Module):

@@ -145,6 +145,10 @@ class AbstractStagedModel(AbstractBaseModel, AbstractTrainable):
         ordered = [(kept[f"{name}.weight"], kept[f"{name}.bias"]) for name in self.stages]
         return self._rebuilt(*zip(*ordered, strict=True))
 
+    def to(self, device: torch.device) -> "AbstractStagedModel":
+        """The same model with its parameters on a device."""
+        return self.with_parameters({name: tensor.to(device) for name, tensor in self.parameters.items()})
+
     @abc.abstractmethod
     def _rebuilt(self, weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> "AbstractStagedModel":
         """The same model with these parameters, from input to output."""

@@ -22,7 +22,6 @@ from airsim.learn.models.lower_layers import (
     known_activations,
     mark_lower_layers,
     recorded_activations,
-    token_keys,
 )
 from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, installed, is_linear
 
@@ -30,6 +29,8 @@ from airsim.learn.models.network_linear import NetworkLinear, freeze_linears, in
 TEXTS_PER_PASS = 128
 # Tokens in one pass with gradients (one device at least). Fixed, for other passes give other bits.
 TOKENS_PER_PASS = 2048
+# A GPU wants more at once; chosen, not measured.
+TOKENS_PER_GPU_PASS = 2**14
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,18 @@ class TransformerModel(AbstractModel):
     def with_base_weights(self, weights: Mapping[str, Tensor]) -> "TransformerModel":
         """The same network with some of its adapted layers' weights replaced."""
         return dataclasses.replace(self, changed={**self.changed, **weights})
+
+    def to(self, device: torch.device) -> "TransformerModel":
+        """The same model on a device; the network itself is moved, for all models on it."""
+        lower = None if self.lower is None else self.lower.to(device)
+        changed = {name: weight.to(device) for name, weight in self.changed.items()}
+        return dataclasses.replace(
+            self,
+            network=self.network.to(device),
+            objective=self.objective.to(device),
+            lower=lower,
+            changed=changed,
+        )
 
     @property
     def width(self) -> int:
@@ -121,7 +134,8 @@ class TransformerModel(AbstractModel):
         lowest adapter are not passed backwards.
         """
         num_devices, texts, length = batch.x.shape
-        together = max(1, TOKENS_PER_PASS // (texts * length))
+        tokens = TOKENS_PER_PASS if batch.x.device.type == "cpu" else TOKENS_PER_GPU_PASS
+        together = max(1, tokens // (texts * length))
         passes = [
             self._gradient_pass(layers, scale, batch, slice(start, start + together))
             for start in range(0, num_devices, together)
@@ -194,8 +208,7 @@ class TransformerModel(AbstractModel):
             for part in tokens.split(TEXTS_PER_PASS):
                 self.network_output(part)
                 hidden.append(torch.nn.functional.pad(record[0], (0, 0, 0, longest - record[0].shape[1])))
-        rows = {key: row for row, key in enumerate(token_keys(tokens))}
-        return dataclasses.replace(self, lower=LowerActivations(rows, torch.cat(hidden)))
+        return dataclasses.replace(self, lower=LowerActivations(tokens, torch.cat(hidden)))
 
     def _pass(
         self, x: Int[Tensor, "K B T"], layers: Mapping[str, LoRAFactors], scale: float

@@ -161,8 +161,9 @@ def _scaled(stack: AdapterStack, state: AdapterState, power: int) -> AdapterStac
 
 
 def _coverage(view: AdapterView, live: LiveLayers) -> Float[Tensor, "D"]:
-    share = coverage(view.state.layers, live, view.participants.ranks, view.participants.weights)
-    return share.to(next(iter(view.state.layers.values())).a.device)
+    device = next(iter(view.state.layers.values())).a.device
+    ranks, weights = view.participants.ranks.to(device), view.participants.weights.to(device)
+    return coverage(view.state.layers, live, ranks, weights)
 
 
 def _mean_entries(

@@ -165,6 +165,7 @@ def update_cosines(single: Mapping[str, LoRAFactors]) -> Float[Tensor, "K K"]:
 
 def join_closest(cosines: Float[Tensor, "K K"], num_clusters: int) -> list[list[int]]:
     """Groups of rows: the two of largest mean cosine between members are joined until enough are."""
+    cosines = cosines.cpu()  # one copy instead of a wait for every pair
     groups = [[row] for row in range(cosines.shape[0])]
     while len(groups) > num_clusters:
         pairs = [(first, second) for second in range(len(groups)) for first in range(second)]

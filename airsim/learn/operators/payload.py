@@ -73,7 +73,7 @@ def place(
 def sent_entries(stack: AdapterStack, live: LiveLayers) -> Bool[Tensor, "K D"]:
     """Which entries of the padded vector a device of its rank has; a view where all ranks are the same."""
     same = bool((stack.ranks == stack.ranks[0]).all())
-    ranks = stack.ranks[:1] if same else stack.ranks
+    ranks = (stack.ranks[:1] if same else stack.ranks).to(next(iter(stack.layers.values())).a.device)
     parts = []
     for name, factors in stack.layers.items():
         own = rank_mask(factors.rank, ranks)

@@ -204,9 +204,9 @@ def cosine_slope(
     """
     turned = b @ gram
     square = (turned * b).sum()
-    if not float(length * square) > 0:
-        return torch.zeros_like(b)
-    return ((target * b).sum() / square * turned - target) / (length * square.sqrt())
+    slope = ((target * b).sum() / square * turned - target) / (length * square.sqrt())
+    # A choice by Python would wait for the device in every step.
+    return torch.where(length * square > 0, slope, torch.zeros_like(b))
 
 
 def mean_of_rows(single: Mapping[str, LoRAFactors], view: AdapterView) -> dict[str, LoRAFactors]:
