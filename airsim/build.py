@@ -61,7 +61,11 @@ def fingerprint(scenario: Scenario) -> str:
     else:
         with blaming("learning.model.base.path"):
             base_sum = base_checksum(Path(model.base.path)) if model.base.kind == "file" else None
-    data_sum = texts.texts_checksum(data) if isinstance(data, TextData) else load_source(data.name).checksum
+    if isinstance(data, TextData):
+        data_sum = texts.texts_checksum(data)
+    else:
+        with blaming("learning.data.name"):
+            data_sum = load_source(data.name).checksum
     return scenario.fingerprint(data_sum, store.RESULTS_VERSION, base_sum)[:FINGERPRINT_DIGITS]
 
 

@@ -13,7 +13,7 @@ from airsim.learn.local_state import OptimiserState, TrainedCohort, stacked, wor
 from airsim.learn.local_step import StepRule, TracedStep, Trained
 from airsim.learn.models.base import AbstractBaseModel
 from airsim.learn.optimisers import DenseGradient
-from airsim.learn.recording import Recordings
+from airsim.learn.recording import LOCAL_STEPS
 
 # What a method adds to the gradients of A and of B transposed, by layer; nothing for most methods.
 Terms = Mapping[str, tuple[Tensor, Tensor]]
@@ -49,21 +49,19 @@ class LocalChunk:
     def _views(pairs: Sequence[LoRAFactors]) -> Trained:
         return tuple(chain.from_iterable((factors.a, factors.b.mT) for factors in pairs))
 
-    def step(self, batch: PaddedBatch, recordings: Recordings) -> None:
+    def step(self, batch: PaddedBatch) -> None:
         """One step of every device on its batch."""
         self._counts.add_(1)
         rule = self._correction
         terms = {} if rule is None else {name: self._term(rule, name) for name in self._received}
         model = self._rule.model
         if isinstance(model, AbstractBaseModel):
-            losses = self._traced(model, batch, terms, recordings)
+            losses = self._traced(model, batch, terms)
         else:
             losses = self._at_once(batch, terms)
         self._losses.append(losses)
 
-    def _traced(
-        self, model: AbstractBaseModel, batch: PaddedBatch, terms: Terms, recordings: Recordings
-    ) -> Tensor:
+    def _traced(self, model: AbstractBaseModel, batch: PaddedBatch, terms: Terms) -> Tensor:
         known = () if batch.product is None else (batch.product,)
         tensors = (
             *model.parameters.values(),
@@ -77,7 +75,7 @@ class LocalChunk:
             step = TracedStep(self._rule, model, layers, self._alone, bool(known), bool(terms))
             self._steps[batch.y.shape] = step, step.key(tensors)
         step, key = self._steps[batch.y.shape]
-        return recordings.call(key, step, tensors)
+        return LOCAL_STEPS.call(key, step, tensors)
 
     def _at_once(self, batch: PaddedBatch, terms: Terms) -> Tensor:
         whole = self._rule.model.device_gradients(self._factors, self._rule.scale, batch.stacked())

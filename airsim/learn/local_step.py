@@ -55,9 +55,9 @@ class TracedStep:
     def key(self, tensors: tuple[Tensor, ...]) -> Hashable:
         """What the step depends on beside the entries of its tensors."""
         live = None if self.rule.live is None else tuple(self.rule.live.items())
-        fixed = (self.rule.scale, self.rule.optimiser, live, self.layers)
-        shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
-        return (*fixed, self.alone, self.known_product, self.corrected, shapes)
+        fixed = (self.model.structure, self.rule.scale, repr(self.rule.optimiser), live, self.layers)
+        kinds = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
+        return (*fixed, self.alone, self.known_product, self.corrected, kinds)
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """Losses of the devices, whose factors and slots take the step."""

@@ -25,7 +25,8 @@ RECORDINGS_KEPT = 64
 class Recordings:
     """Functions by key, each called as it is until it has been called often, then recorded.
 
-    A key says all that the function depends on beside the entries of its tensors: their shapes and types too.
+    A key says all that the function depends on beside the entries of its tensors: their shapes, types and
+    devices too. A recording holds no tensor, but torch keeps it as long as the process lives.
     """
 
     _known: dict[Hashable, TensorFunction] = field(default_factory=dict)
@@ -71,3 +72,7 @@ def _record(function: TensorFunction, tensors: tuple[Tensor, ...]) -> TensorFunc
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         return torch.jit.trace(named, copies, check_trace=False)
+
+
+# One for all trainings of a process, so that the next run of a sweep need not record anew.
+LOCAL_STEPS = Recordings()

@@ -1,7 +1,7 @@
 """Several local steps of a whole cohort: side by side where adapters are small, else device by device."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -16,7 +16,6 @@ from airsim.learn.models.base import AbstractModel
 from airsim.learn.operators.payload import LiveLayers
 from airsim.learn.optimisers import AbstractOptimiser
 from airsim.learn.parallel import in_order
-from airsim.learn.recording import Recordings
 from airsim.learn.schedules import LocalSchedule
 from airsim.randomness import RandomStreams
 
@@ -31,7 +30,6 @@ class LocalTraining:
     """How every device trains: model, schedule, optimiser, and a correction of its gradients if any.
 
     A model that leaves no traces, such as a transformer, gives the gradients of all devices in one pass.
-    Copies made by `dataclasses.replace` share their recordings of steps, from round to round.
     """
 
     model: AbstractModel
@@ -40,7 +38,6 @@ class LocalTraining:
     optimiser: AbstractOptimiser
     correction: AbstractCorrection | None = None
     live: LiveLayers | None = None  # the factors that are trained; all of them unless given
-    recordings: Recordings = field(default_factory=Recordings, compare=False, repr=False)
 
     def run(
         self,
@@ -66,7 +63,7 @@ class LocalTraining:
             }
             chunk = LocalChunk(rule, own.devices, received, known.take(places), self.correction)
             for batch in own.batches(self.schedule, *draws):
-                chunk.step(batch, self.recordings)
+                chunk.step(batch)
             return chunk.result()
 
         chunks = self._chunks(layers, data)

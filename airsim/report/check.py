@@ -120,10 +120,9 @@ def method_rows(scenario: Scenario) -> list[tuple[str, str]]:
     first_s, downlink_s = (
         transfer_s(entries, links.downlink_rate) for entries in (costs.first_broadcast, costs.broadcast)
     )
-    full = scenario.aggregation.method in FULL_MODEL_METHODS
     return [
         ("devices per round", f"{present} of {scenario.num_devices}"),
-        ("what is trained", "all weights" if full else f"adapters on {adapted_layers(scenario)}"),
+        ("what is trained", _trained(scenario)),
         ("uplink of round 0", f"{costs.channel_uses} channel uses, {uplink_time_s:.3g} s"),
         ("statistics", f"{costs.control_reals} floats, {statistics_s:.3g} s"),
         ("first downlink", f"{costs.first_broadcast} floats, {first_s:.3g} s"),
@@ -165,3 +164,12 @@ def _db(ratio: Float[np.ndarray, "K"]) -> Float[np.ndarray, "K"]:
 def _range(values: Float[np.ndarray, "K"]) -> str:
     low, high = float(np.min(values)), float(np.max(values))
     return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
+
+
+def _trained(scenario: Scenario) -> str:
+    model, what = scenario.learning.model, f"adapters on {adapted_layers(scenario)}"
+    if scenario.aggregation.method in FULL_MODEL_METHODS:
+        chosen = isinstance(model, Transformer) and model.trained_weights == "adapted-layers"
+        what = f"matrices of {adapted_layers(scenario)}" if chosen else "all weights"
+    heads = isinstance(model, Transformer) and model.heads == "trained"
+    return f"{what}, and the heads" if heads else what

@@ -126,11 +126,11 @@ def _full_or_count(value: Any) -> Any:
 
 def _torch_device(value: Any) -> Any:
     text = _text(value)
-    if re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", text):
+    if re.fullmatch(r"cpu|(cuda|xpu)(:(0|[1-9]\d*))?", text):
         return text
-    message = (
-        f"'{text}' is none of torch's devices cpu, cuda, mps and xpu; cuda and xpu may be numbered: cuda:1"
-    )
+    message = f"'{text}' is none of torch's devices cpu, cuda and xpu; cuda and xpu may be numbered: cuda:1"
+    if text == "mps":
+        message = "'mps' has no double precision, in which statistics and errors are computed"
     hint = (
         "write cuda for a GPU of NVIDIA or AMD" if "gpu" in text.lower() else "write for example cpu, or cuda"
     )

@@ -137,10 +137,10 @@ def _full_model_problems(method: str, learning: Learning) -> list[Problem]:
             message = f"{method} trains all weights and has no adapters"
             hint = f"leave {field} out, or choose a method on adapters"
             found.append(Problem(message, hint, (*ADAPTERS, field), (METHOD,)))
-    plain = training.model_copy(update={"optimiser": "sgd", "weight_decay": 0.0})
+    plain = training.model_copy(update={"optimiser": "sgd", "weight_decay": 0.0, "keep_state": False})
     if method == "scaffold" and training != plain:
         message = "the control variates of scaffold are means of gradients only under plain steps"
-        hint = "choose optimiser: sgd without weight decay"
+        hint = "choose optimiser: sgd without weight decay, which has no state to keep"
         first, *others = _changed(training, plain)
         found.append(Problem(message, hint, first, (*others, METHOD)))
     return found

@@ -13,7 +13,7 @@ class Transformer(Section):
 
     Adapters sit on the linear layers in whose names `adapted_layers` is found, a regular expression. Every
     task has a classification head; trained ones travel with the personal payload of `airpfed-lora`, and as a
-    part of the model with methods on full parameters; other methods want `heads: frozen`.
+    part of the model with methods on full parameters; some other methods train them for all tasks in common.
     Methods on full parameters train `trained_weights`: `all` parameters of the network, or the matrices of
     the `adapted-layers`.
     `keep_lower_layers` computes what lies below the lowest trained layer once per text: exact, for memory.

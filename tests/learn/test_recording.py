@@ -1,15 +1,17 @@
 """Recorded steps: the same bits as plain ones, without the interpreter."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from engine_builders import MODELS, common_layers, splits_for
 from federation_builders import SCALE
 
-from airsim.learn import recording, training
+from airsim.learn import local_chunk, recording, training
 from airsim.learn.corrections import Proximal
 from airsim.learn.local_data import LocalData
+from airsim.learn.models.convolution import ImageShape
 from airsim.learn.operators.payload import Live
 from airsim.learn.optimisers import SGD, AdamW, Momentum
 from airsim.learn.prefix import with_products
@@ -32,7 +34,7 @@ def trained(model, layers, data, kind, live=None):
     task = LocalTraining(model, SCALE, STEPS, optimiser, correction, live)
     result = task.run(layers, data, (RandomStreams(3), 0))
     again = task.run(result.layers, data, (RandomStreams(3), 1), result.state)
-    return task, [again.losses, *itertools.chain.from_iterable((f.a, f.b) for f in again.layers.values())]
+    return [again.losses, *itertools.chain.from_iterable((f.a, f.b) for f in again.layers.values())]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,11 +47,13 @@ def test_recorded_steps_give_the_bits_of_plain_ones(build, kind, bytes_per_chunk
     data = with_products(model, data, set(layers)) if kind == "momentum" else data
     live = dict.fromkeys(layers, Live.B) if kind == "momentum" else None
     monkeypatch.setattr(recording, "CALLS_BEFORE_RECORDING", 1000)
-    plain, expected = trained(model, layers, data, kind, live)
+    monkeypatch.setattr(local_chunk, "LOCAL_STEPS", Recordings())
+    expected = trained(model, layers, data, kind, live)
     monkeypatch.setattr(recording, "CALLS_BEFORE_RECORDING", 0)
-    recorded, found = trained(model, layers, data, kind, live)
-    assert not plain.recordings.number
-    assert recorded.recordings.number > 0
+    recordings = Recordings()
+    monkeypatch.setattr(local_chunk, "LOCAL_STEPS", recordings)
+    found = trained(model, layers, data, kind, live)
+    assert recordings.number > 0
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
 
@@ -74,3 +78,18 @@ def test_no_more_than_some_functions_are_kept(monkeypatch):
     for key in range(4):
         assert float(recordings.call(key, lambda x: x.sum(), (torch.ones(3),))) == 3.0
     assert recordings.number == 2
+
+
+def test_models_of_other_structure_have_recordings_of_their_own(monkeypatch):
+    monkeypatch.setattr(recording, "CALLS_BEFORE_RECORDING", 0)
+    monkeypatch.setattr(local_chunk, "LOCAL_STEPS", Recordings())
+    wide = MODELS["cnn"]()
+    high = replace(wide, image=ImageShape(2, 5, 6), weights=wide.weights)
+    layers = common_layers(wide)
+    data = LocalData((4, 0, 1), splits_for(wide, SIZES))
+    recorded = [trained(model, layers, data, "sgd") for model in (wide, high)]
+    monkeypatch.setattr(recording, "CALLS_BEFORE_RECORDING", 1000)
+    monkeypatch.setattr(local_chunk, "LOCAL_STEPS", Recordings())
+    for model, found in zip((wide, high), recorded, strict=True):
+        for one, other in zip(found, trained(model, layers, data, "sgd"), strict=True):
+            assert torch.equal(one, other)

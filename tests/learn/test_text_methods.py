@@ -12,6 +12,7 @@ from airsim.build import build_simulation
 from airsim.builders.costs import method_costs
 from airsim.learn.evaluation import HeadPolicy
 from airsim.learn.federated.assessed import FederatedModels
+from airsim.report.check import airtime_rows
 from airsim.scenario.aggregation import FULL_MODEL_METHODS
 
 HEADS = ("trained", "frozen")
@@ -164,3 +165,17 @@ def test_lower_layers_are_kept_below_the_lowest_trained_layer_and_nowhere_else(t
     assert all_of_it.engine.learner.base.model.lower is None
     costs = [one.profile.own_work(0, 0).compute_s for one in (all_of_it, chosen)]
     assert costs[0] > costs[1]
+
+
+def test_a_check_says_what_is_trained(text_scenario):
+    said = [
+        dict(airtime_rows(scenario))["what is trained"]
+        for scenario in (
+            whole_scenario(text_scenario, "fedavg", learning__model__heads="trained"),
+            whole_scenario(text_scenario, "fedavg", learning__model__trained_weights="adapted-layers"),
+            method_scenario(text_scenario, "ps", learning__model__heads="trained"),
+        )
+    ]
+    starts, ends = ("all weights", "matrices of", "adapters on"), (", and the heads", "", ", and the heads")
+    for text, start, end in zip(said, starts, ends, strict=True):
+        assert text.startswith(start) and text.endswith(end)

@@ -153,7 +153,7 @@ def test_the_pretended_device_refuses_mixed_operands_and_writes_down_what_is_rea
 
 def test_a_device_that_is_not_here_is_refused_with_its_line_before_anything_is_built(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "build_data", lambda *_: pytest.fail("data were built"))
-    name = "xpu:7" if not (hasattr(torch, "xpu") and torch.xpu.is_available()) else "mps"
+    name = "xpu:7" if not (hasattr(torch, "xpu") and torch.xpu.is_available()) else "cuda:99"
     path = tmp_path / "study.yaml"
     lines = ("schema: airsim/1", "name: study", "extends: quickstart", "learning:", f"  torch_device: {name}")
     path.write_text("\n".join(lines) + "\n")

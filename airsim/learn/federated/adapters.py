@@ -118,7 +118,7 @@ class AdapterLearner(AbstractLearner[AdapterFederation]):
 
     def _samples(self, model: AbstractModel) -> LocalData:
         """Everybody's data, with the products of the lowest adapted layer while its weight is as it was."""
-        lowest = next(iter(self.initial.server.layers))
+        lowest = next(name for name in model.layer_names if name in self.initial.server.layers)
         unchanged = model.base_weights[lowest] is self.initial.model.base_weights[lowest]
         return self._known if unchanged else LocalData(self.devices, self.data.devices)
 

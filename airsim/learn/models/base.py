@@ -1,7 +1,7 @@
 """What every base model offers: logits, and a backward pass that leaves a trace at each adapter."""
 
 import abc
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +99,11 @@ class AbstractModel(abc.ABC):
 
 class AbstractBaseModel(AbstractModel):
     """A model that leaves traces, from which gradients, their sums and their moments are made."""
+
+    @property
+    @abc.abstractmethod
+    def structure(self) -> Hashable:
+        """All that a pass depends on beside parameters and adapters."""
 
     @property
     @abc.abstractmethod

@@ -1,7 +1,7 @@
 """Models that are linear layers one after another, with rectifiers between them."""
 
 import abc
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -46,6 +46,7 @@ class AbstractArrangement(abc.ABC):
 
 
 @final
+@dataclass(frozen=True)
 class Dense(AbstractArrangement):
     """One row per sample: its features."""
 
@@ -112,6 +113,12 @@ class AbstractStagedModel(AbstractBaseModel, AbstractTrainable):
     def layer_shapes(self) -> dict[str, LayerShape]:
         """Widths of each layer that can carry an adapter, by name."""
         return {name: stage.shape for name, stage in self.stages.items()}
+
+    @property
+    def structure(self) -> Hashable:
+        """Names of the layers, how rows and features are arranged around them, and which may be adapted."""
+        stages = tuple((name, stage.arrangement) for name, stage in self.stages.items())
+        return stages, self.layer_names
 
     @property
     def entries_per_sample(self) -> int:
