@@ -8,6 +8,7 @@ without dimensions) and CPU indices are let through, as there. What leaves or en
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -15,6 +16,9 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+import airsim
+
+PACKAGE = f"{Path(airsim.__file__).parent}/"
 # Torch lets this name be used without a chip, and no kernel is ever run on it here.
 DEVICE = torch.device("meta")
 ATEN = torch.ops.aten
@@ -165,8 +169,8 @@ def _refuse_mixed(operation, arguments, leaves, here):
 
 
 def _where():
-    frames = [f for f in traceback.extract_stack() if "/airsim/" in f.filename]
-    return f"{frames[-1].filename.rpartition('/airsim/')[2]}:{frames[-1].lineno}" if frames else "a test"
+    frames = [f for f in traceback.extract_stack() if f.filename.startswith(PACKAGE)]
+    return f"{frames[-1].filename.removeprefix(PACKAGE)}:{frames[-1].lineno}" if frames else "a test"
 
 
 @contextmanager
