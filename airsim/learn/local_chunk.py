@@ -40,9 +40,9 @@ class LocalChunk:
             name: tuple(working_copy(slot, self._alone) for slot in kept)
             for name, kept in state.slots.items()
         }
+        self._steps: dict[torch.Size, tuple[TracedStep, Hashable]] = {}  # by the shape of a batch
         # Views of what changes, made once. One counter per device is shaped to go along with its factors.
         self._trained = {name: self._views((own, *self._slots[name])) for name, own in self._factors.items()}
-        self._steps: dict[torch.Size, tuple[TracedStep, Hashable]] = {}  # by the shape of a batch
         self._count = self._counts.view(-1, 1) if self._alone else self._counts.view(-1, 1, 1)
 
     @staticmethod
